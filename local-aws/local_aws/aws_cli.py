@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import select
+import shlex
 import socketserver
 import sys
 import tempfile
@@ -18,7 +19,7 @@ LOADED = ("ec2", "elbv2", "iam", "lambda")
 
 
 class Call(socketserver.StreamRequestHandler):
-    """One call: reads `{"arguments": […], "environment": {…}}`, answers `{"status", "stdout", "stderr"}`."""
+    """One call: reads `{"line": "ec2 …", "environment": {…}}`, answers `{"status", "stdout", "stderr"}`."""
 
     def handle(self):
         text = self.rfile.read()
@@ -31,7 +32,7 @@ class Call(socketserver.StreamRequestHandler):
             os.dup2(stdin.fileno(), 0)
             os.dup2(stdout.fileno(), 1)
             os.dup2(stderr.fileno(), 2)
-            status = self.server.run(request["arguments"])
+            status = self.server.run(shlex.split(request["line"]))
             sys.stdout.flush()
             sys.stderr.flush()
             answer = {"status": status, "stdout": written(stdout), "stderr": written(stderr)}

@@ -22,19 +22,19 @@ def server():
 def call(server):
     address = server.stdout.readline().strip()
 
-    def run(*arguments, **environment):
+    def run(line, **environment):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(address)
             own = {"PATH": os.environ["PATH"], "AWS_CONFIG_FILE": os.devnull, **environment}
-            client.sendall(json.dumps({"arguments": arguments, "environment": own}).encode())
+            client.sendall(json.dumps({"line": line, "environment": own}).encode())
             client.shutdown(socket.SHUT_WR)
             return json.load(client.makefile())
     return run
 
 
 def test_each_call_has_its_own_environment_and_output(call):
-    first = call("configure", "list", AWS_DEFAULT_REGION="eu-west-1")
-    second = call("configure", "list")
+    first = call("configure list", AWS_DEFAULT_REGION="eu-west-1")
+    second = call("configure list")
     assert (first["status"], second["status"]) == (0, 0)
     assert "eu-west-1" in first["stdout"]
     assert "eu-west-1" not in second["stdout"]
@@ -42,7 +42,7 @@ def test_each_call_has_its_own_environment_and_output(call):
 
 
 def test_a_failed_call_reports_its_error_and_the_next_one_works(call):
-    failed = call("ec2", "no-such-operation")
+    failed = call("ec2 no-such-operation")
     assert failed["status"] == 2
     assert failed["stdout"] == ""
     assert "Invalid choice" in failed["stderr"]

@@ -25,10 +25,10 @@ pub struct Done {
     pub stderr: String,
 }
 
-/// Runs the AWS CLI with these arguments in this environment.
-pub fn run(arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Done> {
+/// Runs a command line of the AWS CLI, `ec2 describe-vpcs`, with quotation marks as in a shell, in this environment.
+pub fn run(line: &str, environment: &BTreeMap<String, String>) -> Result<Done> {
     let mut call = UnixStream::connect(socket()?)?;
-    call.write_all(json!({"arguments": arguments, "environment": environment}).to_string().as_bytes())?;
+    call.write_all(json!({"line": line, "environment": environment}).to_string().as_bytes())?;
     call.shutdown(Shutdown::Write)?;
     let done: Value = serde_json::from_reader(call)?;
     let text = |field: &str| done[field].as_str().unwrap_or_default().to_owned();
@@ -36,17 +36,27 @@ pub fn run(arguments: &[&str], environment: &BTreeMap<String, String>) -> Result
     Ok(Done { status, stdout: text("stdout"), stderr: text("stderr") })
 }
 
-/// Runs the AWS CLI, against this endpoint if there is one, and returns its output.
-pub fn call(endpoint: Option<&str>, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Value> {
+/// Runs a command line of the AWS CLI, against this endpoint if there is one, and returns its output.
+pub fn call(endpoint: Option<&str>, line: &str, environment: &BTreeMap<String, String>) -> Result<Value> {
     // Also as an option: for SQS, the AWS CLI has an address of its own that no setting replaces.
-    let endpoint = endpoint.into_iter().flat_map(|address| ["--endpoint-url", address]);
-    let all: Vec<&str> = endpoint.chain(arguments.iter().copied()).collect();
-    let done = run(&all, environment)?;
-    ensure!(done.status == 0, "aws {}: {}", arguments.join(" "), done.stderr.trim());
+    let option = endpoint.map_or_else(String::new, |address| format!("--endpoint-url {address} "));
+    let done = run(&format!("{option}{line}"), environment)?;
+    ensure!(done.status == 0, "aws {line}: {}", done.stderr.trim());
     match done.stdout.trim() {
         "" => Ok(Value::Null),
         printed => serde_json::from_str(printed).context("the AWS CLI prints JSON"),
     }
+}
+
+/// Runs a command line in a shell, with the pinned AWS CLI as `aws`.
+pub fn run_in_shell(mut shell: Command, line: &str) -> Result<()> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let tools = tool("aws", "aws");
+    let tools = tools.parent().context("the tools have a folder")?;
+    shell.env("PATH", format!("{}:{path}", tools.display())).args(["-ec", line]).stdin(Stdio::null());
+    let done = shell.output()?;
+    ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
+    Ok(())
 }
 
 /// This process's variables that a call can receive, namely those that are text.

@@ -6,13 +6,14 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::chapters::{Chapter, ChapterResult, ChapterRun, Scene, Story, StoryObserver, connections, health, settings};
+use crate::chapters::{Chapter, ChapterResult, Scene, Story, connections, health, settings};
 use crate::command;
-use crate::company::{Company, DBT_CIDR, TARGETS};
+use crate::company::{self, Company, DBT_CIDR, TARGETS};
 use crate::local_aws::{Caller, LocalAws, text};
-use crate::mail::Mailbox;
+use crate::mail::{Mail, Mailbox};
 use crate::stack::{self, GuardStack};
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
+use crate::terminal::Terminal;
 use crate::top;
 use crate::{COMPANY, DBT, UNTRUSTED};
 
@@ -38,7 +39,18 @@ const CHAPTERS: [Chapter; 12] = [
 const NETWORK_ACL: Chapter = Chapter {
     title: "a network ACL blocks the way from the load balancer to the targets",
     expected: "a warning with the rule, and the command that overrides it",
-    play: network_acl,
+    play: |run| {
+        let balancer = format!("elbv2 describe-load-balancers --load-balancer-arns {}", run.scene.load_balancer);
+        let balancer = run.ask(Party::Provider, &balancer)?;
+        let subnet = text(&balancer, "/LoadBalancers/0/AvailabilityZones/0/SubnetId")?;
+        let filter = format!("Name=association.subnet-id,Values={subnet}");
+        let lists = run.ask(Party::Provider, &format!("ec2 describe-network-acls --filters {filter}"))?;
+        let deny = company::deny_in(&text(&lists, "/NetworkAcls/0/NetworkAclId")?);
+        run.act(Party::Provider, "network-admin denies port 5432 in the subnets' network ACL", &deny)?;
+        let alert = run.wait_for("WARNING", "network-path", "is denied by rule 90")?;
+        run.run_remedy(&alert)?;
+        run.wait_for("RESOLVED", "network-path", "").map(drop)
+    },
 };
 
 const ENFORCED_CROSS_ZONE: Chapter = Chapter {
@@ -47,7 +59,8 @@ const ENFORCED_CROSS_ZONE: Chapter = Chapter {
     play: |run| {
         settings::set_cross_zone(run, "network-admin switches it off once more", false)?;
         run.wait_for("WARNING", settings::CROSS_ZONE_CHECK, "")?;
-        ensure!(settings::is_cross_zone_on(run)?, "cross-zone load balancing is still off");
+        let attributes = run.ask(Party::Provider, &company::describe_attributes(&run.scene.load_balancer))?;
+        ensure!(company::is_cross_zone_on(&attributes), "cross-zone load balancing is still off");
         Ok(())
     },
 };
@@ -65,25 +78,25 @@ pub struct Demo {
 
 impl Demo {
     /// Starts the local AWS, sets up the company, and builds and deploys the guard.
-    pub fn set_up(observer: &mut dyn StoryObserver) -> Result<Self> {
-        observer.step("Starting the local AWS", &[]);
+    pub fn set_up(terminal: Terminal) -> Result<Self> {
+        terminal.step("Starting the local AWS", &[]);
         let aws = LocalAws::start(MINUTE)?;
-        observer.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
+        terminal.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
         let company = Company::set_up(&aws, "postgres")?;
-        observer.step("Building the guard", &["sam build".to_owned()]);
+        terminal.step("Building the guard", &["sam build".to_owned()]);
         stack::build(&aws)?;
-        observer.step("Deploying the guard", &["sam deploy".to_owned()]);
+        terminal.step("Deploying the guard", &["sam deploy".to_owned()]);
         let stack = GuardStack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
         Ok(Self { aws, company, stack })
     }
 
     /// Runs all chapters.
-    pub fn run(&mut self, observer: &mut dyn StoryObserver) -> Result<Vec<ChapterResult>> {
+    pub fn run(&mut self, terminal: Terminal) -> Result<Vec<ChapterResult>> {
         let stage = LocalStage { aws: &self.aws, company: &self.company };
         let scene = scene(&self.company);
-        let mut story = Story::new(&stage, &scene, observer);
+        let mut story = Story::new(&stage, &scene, terminal);
         let mut played: Vec<ChapterResult> = CHAPTERS.into_iter().map(|chapter| story.play(chapter)).collect();
-        story.step(
+        terminal.step(
             "The company lets the guard switch cross-zone load balancing back on",
             &["make deploy SET=CrossZone=enforce".to_owned()],
         );
@@ -109,24 +122,6 @@ fn scene(company: &Company) -> Scene {
     }
 }
 
-fn network_acl(run: &mut ChapterRun<'_>) -> Result<()> {
-    let group = run.ask(
-        Party::Provider,
-        &["elbv2", "describe-load-balancers", "--load-balancer-arns", &run.scene.load_balancer],
-    )?;
-    let subnet = text(&group, "/LoadBalancers/0/AvailabilityZones/0/SubnetId")?;
-    let filter = format!("Name=association.subnet-id,Values={subnet}");
-    let lists = run.ask(Party::Provider, &["ec2", "describe-network-acls", "--filters", &filter])?;
-    let list = text(&lists, "/NetworkAcls/0/NetworkAclId")?;
-    #[rustfmt::skip]
-    let deny = ["ec2", "create-network-acl-entry", "--network-acl-id", &list, "--ingress", "--rule-number", "90",
-        "--protocol", "tcp", "--port-range", "From=5432,To=5432", "--cidr-block", "0.0.0.0/0", "--rule-action", "deny"];
-    run.act(Party::Provider, "network-admin denies port 5432 in the subnets' network ACL", &deny)?;
-    let alert = run.wait_for("WARNING", "network-path", "is denied by rule 90")?;
-    run.run_remedy(&alert)?;
-    run.wait_for("RESOLVED", "network-path", "").map(drop)
-}
-
 /// The local AWS, where an account's id is enough to act as that account.
 struct LocalStage<'a> {
     aws: &'a LocalAws,
@@ -134,13 +129,13 @@ struct LocalStage<'a> {
 }
 
 impl StoryStage for LocalStage<'_> {
-    fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value> {
+    fn aws(&self, party: Party, line: &str) -> Result<Value> {
         let caller = match party {
             Party::Provider => self.company.admin.clone(),
             Party::Consumer => Caller::root(DBT),
             Party::Untrusted => Caller::root(UNTRUSTED),
         };
-        self.aws.aws(&caller, arguments)
+        self.aws.aws(&caller, line)
     }
 
     fn shell(&self, line: &str) -> Result<()> {
@@ -148,19 +143,16 @@ impl StoryStage for LocalStage<'_> {
     }
 
     fn alerts(&self, _: Duration) -> Result<Vec<SentAlert>> {
-        let published =
-            Mailbox::from_the_start(self.aws).messages()?.into_iter().filter(|mail| mail.protocol == "topic");
-        let alert = |mail: crate::mail::Mail| {
-            let bodies: Value = serde_json::from_str(&mail.body).ok()?;
-            let content = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
+        let published = Mailbox::from_the_start(self.aws).messages()?.into_iter();
+        let alert = |mail: Mail| {
+            let content = mail.alert()?;
             Some(SentAlert { number: mail.number, subject: mail.subject, received: Timestamp::now(), content })
         };
         Ok(published.filter_map(alert).collect())
     }
 
-    fn endpoint_arguments(&self, party: Party) -> Result<Vec<String>> {
-        let vpc = text(&self.aws(party, &["ec2", "describe-vpcs"])?, "/Vpcs/0/VpcId")?;
-        Ok(vec!["--vpc-id".to_owned(), vpc])
+    fn endpoint_options(&self, party: Party) -> Result<String> {
+        Ok(format!("--vpc-id {}", text(&self.aws(party, "ec2 describe-vpcs")?, "/Vpcs/0/VpcId")?))
     }
 
     fn set_target_health(&self, healthy: bool) -> Result<Vec<String>> {

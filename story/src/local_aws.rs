@@ -1,6 +1,7 @@
 //! The local AWS as a process, and the AWS CLI with any caller's credentials.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -16,19 +17,16 @@ use crate::{COMPANY, REGION, aws_cli, tool, top};
 /// A command's credentials. In the local AWS, an account's id is also its root user's access key.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    key: String,
-    secret: String,
+    /// The access key.
+    pub key: String,
+    /// Its secret.
+    pub secret: String,
 }
 
 impl Caller {
     /// The root user of an account.
     pub fn root(account: &str) -> Self {
         Self { key: account.to_owned(), secret: "test".to_owned() }
-    }
-
-    /// The user with this access key.
-    pub fn with_key(key: &str, secret: &str) -> Self {
-        Self { key: key.to_owned(), secret: secret.to_owned() }
     }
 }
 
@@ -108,9 +106,21 @@ impl LocalAws {
         Ok(())
     }
 
-    /// Runs the AWS CLI and returns its output.
-    pub fn aws(&self, caller: &Caller, arguments: &[&str]) -> Result<Value> {
-        aws_cli::call(Some(&self.endpoint()), arguments, &self.environment(caller))
+    /// Runs a command line of the AWS CLI, `ec2 describe-vpcs`, and returns its output.
+    pub fn aws(&self, caller: &Caller, line: &str) -> Result<Value> {
+        aws_cli::call(Some(&self.endpoint()), line, &self.environment(caller))
+    }
+
+    /// Creates a user with these policies alone.
+    pub fn create_user(&self, account: &str, name: &str, policies: &[&str]) -> Result<Caller> {
+        let run = |line: &str| self.aws(&Caller::root(account), line);
+        run(&format!("iam create-user --user-name {name}"))?;
+        for (number, policy) in policies.iter().enumerate() {
+            let put = format!("iam put-user-policy --user-name {name} --policy-name policy-{number}");
+            run(&format!("{put} --policy-document {}", quoted(policy)))?;
+        }
+        let key = run(&format!("iam create-access-key --user-name {name}"))?;
+        Ok(Caller { key: text(&key, "/AccessKey/AccessKeyId")?, secret: text(&key, "/AccessKey/SecretAccessKey")? })
     }
 
     /// Runs a control command, for actions without an AWS API: the health of a target, a fault, a page size. The
@@ -148,14 +158,10 @@ impl LocalAws {
         self.control("fault", &json!({"clear": true})).map(drop)
     }
 
-    /// Delays CloudTrail's delivery of all events from now on. Zero ends the delay and delivers the events held back.
-    pub fn delay_cloudtrail(&self, delay: Duration) -> Result<()> {
-        self.control("delay", &json!({"cloudtrail": delay.as_secs_f64()})).map(drop)
-    }
-
-    /// Delays the changes of connections in EC2's list from now on.
-    pub fn delay_connections(&self, delay: Duration) -> Result<()> {
-        self.control("delay", &json!({"connections": delay.as_secs_f64()})).map(drop)
+    /// Delays CloudTrail's delivery of all events from now on (`cloudtrail`), or the changes of connections in EC2's
+    /// list (`connections`). Zero ends the delay and delivers the events held back.
+    pub fn delay(&self, what: &str, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({what: delay.as_secs_f64()})).map(drop)
     }
 
     /// Limits every page of a list to `rows` rows; 0 removes the limit.
@@ -174,6 +180,20 @@ impl LocalAws {
         self.control("certificate", &json!({"certificate": certificate, "not_after": expiry})).map(drop)
     }
 
+    /// Sets AWS's values of a metric in the minutes before `end`, the last of which ends then.
+    pub fn set_metric(
+        &self,
+        namespace: &str,
+        metric: &str,
+        dimensions: &[String],
+        values: &[u64],
+        end: Timestamp,
+    ) -> Result<()> {
+        let metric = json!({"namespace": namespace, "metric": metric, "dimensions": dimensions, "values": values,
+            "end": end});
+        self.control("metric", &metric).map(drop)
+    }
+
     /// The finished invocations of all functions.
     pub fn invocations(&self) -> Result<Vec<Value>> {
         Ok(self.control("invocations", &json!({}))?.as_array().cloned().unwrap_or_default())
@@ -186,13 +206,7 @@ impl LocalAws {
 
     /// Runs a command line in a shell, with the pinned AWS CLI as `aws`.
     pub fn run_in_shell(&self, caller: &Caller, line: &str) -> Result<()> {
-        let mut shell = self.with_environment(Command::new("sh"), caller);
-        let path = std::env::var("PATH").unwrap_or_default();
-        let tools = tool("aws", "aws");
-        let tools = tools.parent().context("the tools have a folder")?;
-        let done = shell.env("PATH", format!("{}:{path}", tools.display())).args(["-ec", line]).output()?;
-        ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
-        Ok(())
+        aws_cli::run_in_shell(self.with_environment(Command::new("sh"), caller), line)
     }
 
     /// The command with this AWS's address and the caller's credentials.
@@ -247,14 +261,24 @@ pub fn eventually<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Res
 }
 
 /// [`eventually`] with a limit of its own.
-pub fn eventually_within<T>(limit: Duration, what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn eventually_within<T>(limit: Duration, what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    poll_every(Duration::from_millis(100), limit, what, poll)
+}
+
+/// Calls `poll` at this interval until it returns something.
+pub fn poll_every<T>(
+    interval: Duration,
+    limit: Duration,
+    what: &str,
+    mut poll: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = poll()? {
             return Ok(found);
         }
         ensure!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(interval);
     }
 }
 
@@ -266,6 +290,16 @@ pub fn concurrently<T: Send>(count: usize, task: impl Fn(usize) -> Result<T> + S
         let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
         results.into_iter().map(|result| result.map_err(|_| anyhow!("a task panicked"))?).collect()
     })
+}
+
+/// A text as one word of a command line.
+pub fn quoted(text: &impl Display) -> String {
+    format!("'{}'", text.to_string().replace('\'', r"'\''"))
+}
+
+/// The elements of a JSON list; none if it is absent.
+pub fn list(value: &Value) -> impl DoubleEndedIterator<Item = &Value> {
+    value.as_array().map(Vec::as_slice).unwrap_or_default().iter()
 }
 
 /// The text at a pointer in a JSON document.

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::local_aws::{LocalAws, eventually};
+use crate::local_aws::{LocalAws, eventually, list};
+use crate::stage::remedy;
 
 /// A delivered message.
 #[derive(Debug, Clone)]
@@ -25,6 +26,12 @@ impl Mail {
     pub fn contains(&self, label: &str, words: &str) -> bool {
         let body = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
         body.contains(&format!("{label} ")) && body.contains(words)
+    }
+
+    /// The guard's message in its JSON form, if this is a published one.
+    pub fn alert(&self) -> Option<Value> {
+        let bodies: Value = serde_json::from_str(&self.body).ok().filter(|_| self.protocol == "topic")?;
+        serde_json::from_str(bodies["sqs"].as_str()?).ok()
     }
 }
 
@@ -54,9 +61,9 @@ impl<'a> Mailbox<'a> {
 
     /// The messages for all protocols, oldest first.
     pub fn messages(&self) -> Result<Vec<Mail>> {
-        let list = self.aws.control("mail", &json!({"since": self.since}))?;
+        let delivered = self.aws.control("mail", &json!({"since": self.since}))?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let messages = list.as_array().into_iter().flatten().map(|entry| Mail {
+        let messages = list(&delivered).map(|entry| Mail {
             number: entry["n"].as_i64().unwrap_or_default(),
             protocol: text(&entry["protocol"]),
             subject: text(&entry["subject"]),
@@ -97,17 +104,11 @@ impl<'a> Mailbox<'a> {
 
     /// The commands in the newest firing alert on `check` with these words in its summary.
     pub fn commands(&self, check: &str, words: &str) -> Result<Vec<String>> {
-        let published = self.messages()?.into_iter().rev().filter(|mail| mail.protocol == "topic");
-        let commands = published.filter_map(|mail| {
-            let bodies: Value = serde_json::from_str(&mail.body).ok()?;
-            let message: Value = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
-            message["transitions"].as_array()?.iter().find_map(|transition| {
-                let is_firing = transition["kind"] == "firing" && transition["check"] == check;
-                let has_words = transition["summary"].as_str()?.contains(words);
-                (is_firing && has_words).then(|| transition["remedy"]["command"].as_str().map(ToOwned::to_owned))
-            })
+        let commands = self.messages()?.iter().rev().filter_map(Mail::alert).find_map(|alert| {
+            let mut firing = list(&alert["transitions"]).filter(|it| it["kind"] == "firing" && it["check"] == check);
+            let wanted = firing.find(|it| it["summary"].as_str().is_some_and(|summary| summary.contains(words)))?;
+            Some(remedy(wanted)?.lines().map(ToOwned::to_owned).collect())
         });
-        let commands = commands.flatten().next().map(|commands| commands.lines().map(ToOwned::to_owned).collect());
         commands.with_context(|| format!("no alert {check} with '{words}' and a command"))
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::company::DBT_CIDR;
-use crate::local_aws::{Caller, LocalAws};
+use crate::local_aws::{Caller, LocalAws, list, quoted};
 use crate::top;
 use crate::{COMPANY, DBT};
 
@@ -40,9 +40,7 @@ impl GuardFunction {
             Self::DriftWatcher => "DriftWatcher",
         }
     }
-}
 
-impl GuardFunction {
     /// The last part of the log group's name.
     pub fn log_name(self) -> &'static str {
         match self {
@@ -123,12 +121,8 @@ impl GuardStack {
             ])
             .args(overrides);
         run(sam, "sam deploy")?;
-        let described = aws.aws(&root, &["cloudformation", "describe-stacks", "--stack-name", name])?;
-        let outputs = described.pointer("/Stacks/0/Outputs").and_then(Value::as_array).cloned().unwrap_or_default();
-        let text = |output: &Value, key: &str| output[key].as_str().map(ToOwned::to_owned);
-        let outputs =
-            outputs.iter().filter_map(|output| Some((text(output, "OutputKey")?, text(output, "OutputValue")?)));
-        let stack = Self { outputs: outputs.collect() };
+        let described = aws.aws(&root, &format!("cloudformation describe-stacks --stack-name {name}"))?;
+        let stack = Self { outputs: outputs(&described["Stacks"][0]) };
         stack.output("AlertTopicArn")?;
         Ok(stack)
     }
@@ -148,10 +142,9 @@ impl GuardStack {
         static INVOCATIONS: AtomicUsize = AtomicUsize::new(0);
         let number = INVOCATIONS.fetch_add(1, Ordering::Relaxed);
         let file = top().join(format!("target/local-aws/invocation-{}-{number}.json", std::process::id()));
-        let path = file.to_string_lossy().into_owned();
-        #[rustfmt::skip]
-        let answer = aws.aws(&Caller::root(COMPANY), &["lambda", "invoke", "--function-name", self.name_of(function)?,
-            "--payload", &event.to_string(), &path])?;
+        let payload = format!("--payload {} {}", quoted(event), quoted(&file.display()));
+        let invoke = format!("lambda invoke --function-name {} {payload}", self.name_of(function)?);
+        let answer = aws.aws(&Caller::root(COMPANY), &invoke)?;
         let payload: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
         std::fs::remove_file(file)?;
         Ok(answer.get("FunctionError").map(|_| payload["errorMessage"].as_str().unwrap_or_default().to_owned()))
@@ -159,23 +152,18 @@ impl GuardStack {
 
     /// Sets the function's timeout, after which Lambda kills a run.
     pub fn set_timeout(&self, aws: &LocalAws, function: GuardFunction, timeout: Duration) -> Result<()> {
-        #[rustfmt::skip]
-        aws.aws(&Caller::root(COMPANY), &["lambda", "update-function-configuration", "--function-name",
-            self.name_of(function)?, "--timeout", &timeout.as_secs().to_string()])?;
-        Ok(())
+        let update = format!("lambda update-function-configuration --function-name {}", self.name_of(function)?);
+        aws.aws(&Caller::root(COMPANY), &format!("{update} --timeout {}", timeout.as_secs())).map(drop)
     }
 
     /// Sets an environment variable of a function, as a changed parameter does.
     pub fn set_variable(&self, aws: &LocalAws, function: GuardFunction, variable: &str, value: &str) -> Result<()> {
         let (root, name) = (Caller::root(COMPANY), self.name_of(function)?);
-        #[rustfmt::skip]
-        let mut environment = aws.aws(&root, &["lambda", "get-function-configuration", "--function-name", name,
-            "--query", "Environment"])?;
+        let get = format!("lambda get-function-configuration --function-name {name} --query Environment");
+        let mut environment = aws.aws(&root, &get)?;
         environment["Variables"][variable] = value.into();
-        #[rustfmt::skip]
-        aws.aws(&root, &["lambda", "update-function-configuration", "--function-name", name,
-            "--environment", &environment.to_string()])?;
-        Ok(())
+        let update = format!("lambda update-function-configuration --function-name {name}");
+        aws.aws(&root, &format!("{update} --environment {}", quoted(&environment))).map(drop)
     }
 
     /// Runs a function as its schedule does.
@@ -190,6 +178,12 @@ impl GuardStack {
         let error = self.invoke(aws, function, &scheduled_event())?;
         error.with_context(|| format!("{function:?} did not end in error"))
     }
+}
+
+/// The outputs of a stack, as CloudFormation describes it.
+pub fn outputs(stack: &Value) -> BTreeMap<String, String> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    list(&stack["Outputs"]).map(|output| (word(&output["OutputKey"]), word(&output["OutputValue"]))).collect()
 }
 
 fn run(mut command: Command, what: &str) -> Result<()> {

@@ -1,13 +1,13 @@
 //! The stage of the story: the local AWS, or AWS itself with the profiles of several accounts.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::local_aws::PATIENCE;
+use crate::local_aws::{PATIENCE, list, poll_every};
+use crate::verify::profiles::Profiles;
 
 /// The party whose account runs a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,8 +63,8 @@ impl Limits {
 
 /// A place where the story can be played.
 pub trait StoryStage {
-    /// Runs an AWS CLI command with a party's credentials and returns its output.
-    fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value>;
+    /// Runs a command line of the AWS CLI with a party's credentials and returns its output.
+    fn aws(&self, party: Party, line: &str) -> Result<Value>;
 
     /// Runs a command line from an alert as the administrator.
     fn shell(&self, line: &str) -> Result<()>;
@@ -72,8 +72,8 @@ pub trait StoryStage {
     /// All messages from the guard, oldest first. Without a new one, it may wait this long.
     fn alerts(&self, wait: Duration) -> Result<Vec<SentAlert>>;
 
-    /// The arguments of `create-vpc-endpoint` that place the endpoint in the party's account.
-    fn endpoint_arguments(&self, party: Party) -> Result<Vec<String>>;
+    /// The options of `create-vpc-endpoint` that place the endpoint in the party's account.
+    fn endpoint_options(&self, party: Party) -> Result<String>;
 
     /// Makes the target fail its health checks, or pass them again. Returns the commands, if a person can type them.
     fn set_target_health(&self, healthy: bool) -> Result<Vec<String>>;
@@ -89,6 +89,11 @@ pub trait StoryStage {
     fn is_interrupted(&self) -> bool {
         false
     }
+
+    /// The accounts of `make verify`, for the chapters that only it has.
+    fn profiles(&self) -> Option<&Profiles> {
+        None
+    }
 }
 
 /// The error of a run that the user ended.
@@ -98,22 +103,17 @@ pub struct Interrupted;
 
 /// Calls `poll` until it returns something.
 pub fn eventually<T>(
-    stage: &(impl StoryStage + ?Sized),
+    stage: &dyn StoryStage,
     what: &str,
     limit: Duration,
     mut poll: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let deadline = Instant::now() + limit;
-    loop {
+    poll_every(stage.limits().poll, limit, what, || {
         if stage.is_interrupted() {
             bail!(Interrupted);
         }
-        if let Some(found) = poll()? {
-            return Ok(found);
-        }
-        ensure!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
-        thread::sleep(stage.limits().poll);
-    }
+        poll()
+    })
 }
 
 /// A message from the guard, in its JSON form.
@@ -132,17 +132,7 @@ pub struct SentAlert {
 impl SentAlert {
     /// The first transition of this check with this label, and with these words anywhere.
     pub fn find(&self, wanted: Wanted<'_>) -> Option<&Value> {
-        let transitions = self.content["transitions"].as_array()?;
-        transitions.iter().find(|transition| wanted.is(transition))
-    }
-
-    /// The labels of its transitions, each with the summary: `[WARNING] cross-zone is off for pg`.
-    pub fn lines(&self) -> Vec<String> {
-        let line = |transition: &Value| {
-            let summary = transition["summary"].as_str().unwrap_or_default();
-            format!("[{}] {summary}", label(transition))
-        };
-        self.content["transitions"].as_array().into_iter().flatten().map(line).collect()
+        list(&self.content["transitions"]).find(|transition| wanted.is(transition))
     }
 }
 
@@ -175,8 +165,7 @@ fn label(transition: &Value) -> String {
 
 /// The author, named in the alert, of the change that caused it.
 pub fn named_by<'a>(alert: &'a SentAlert, check: &str) -> Option<&'a str> {
-    let transitions = alert.content["transitions"].as_array()?;
-    let mut of_check = transitions.iter().filter(|transition| transition["check"] == check);
+    let mut of_check = list(&alert.content["transitions"]).filter(|transition| transition["check"] == check);
     of_check.find_map(|transition| transition["cause"]["principal"].as_str())
 }
 

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::chapters::{ChapterOutcome, ChapterResult, StoryObserver};
+use crate::chapters::{ChapterOutcome, ChapterResult};
 use crate::stage::SentAlert;
 
 /// A printer of events, each with the time since the start.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Terminal {
     began: Instant,
 }
@@ -19,38 +19,41 @@ impl Default for Terminal {
 }
 
 impl Terminal {
-    fn line(&self, text: &str) {
+    fn line(self, text: &str) {
         println!("{:>6.1} s  {text}", self.began.elapsed().as_secs_f32());
         let _ = std::io::stdout().flush();
     }
-}
 
-impl StoryObserver for Terminal {
-    fn began(&mut self, title: &str) {
+    /// A chapter with this title begins.
+    pub fn began(self, title: &str) {
         println!("\n== {title}\n");
     }
 
-    fn step(&mut self, what: &str, commands: &[String]) {
+    /// A step begins; `commands` are those that a person would type.
+    pub fn step(self, what: &str, commands: &[String]) {
         self.line(what);
         for command in commands {
             println!("          $ {command}");
         }
     }
 
-    fn printed(&mut self, lines: &[&str]) {
+    /// A command printed these lines and others.
+    pub fn printed(self, lines: &[&str]) {
         for line in lines {
             println!("          {line}");
         }
     }
 
-    fn sent(&mut self, alert: &SentAlert, after: Duration) {
+    /// The guard sent a message.
+    pub fn sent(self, alert: &SentAlert, after: Duration) {
         self.line(&format!("the guard sent, after {:.1} s: {}", after.as_secs_f32(), alert.subject));
     }
 
-    fn ended(&mut self, chapter: &ChapterResult) {
+    /// A chapter ended.
+    pub fn ended(self, chapter: &ChapterResult) {
         match &chapter.outcome {
             ChapterOutcome::AsExpected => self.line(&format!("ok: {}", chapter.expected)),
-            ChapterOutcome::Failed(error) => self.line(&format!("NOT OK: {error:#}")),
+            ChapterOutcome::Failed(error) => self.line(&format!("NOT OK: {error}")),
             ChapterOutcome::Skipped(reason) => self.line(&format!("skipped: {reason}")),
         }
     }
@@ -62,7 +65,7 @@ pub fn print_results(chapters: &[ChapterResult]) {
     for chapter in chapters {
         let (sign, happened) = match &chapter.outcome {
             ChapterOutcome::AsExpected => ("ok     ", "as expected".to_owned()),
-            ChapterOutcome::Failed(error) => ("NOT OK ", format!("{error:#}")),
+            ChapterOutcome::Failed(error) => ("NOT OK ", error.clone()),
             ChapterOutcome::Skipped(reason) => ("skipped", reason.clone()),
         };
         let (title, expected, took) = (chapter.title, chapter.expected, chapter.took.as_secs_f32());

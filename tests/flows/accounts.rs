@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use story::chapters::health::{TARGET_FAILS, TARGET_RECOVERS};
 use story::command::built;
-use story::local_aws::{Caller, LocalAws, text};
-use story::verify::assumptions::{ANSWERS, ASSUMPTIONS, Assumption, SeenIn};
+use story::local_aws::{Caller, LocalAws, list, text};
+use story::verify::assumptions::{ANSWERS, Assumption, SeenIn, assumptions};
 use story::verify::steps::NETWORKS;
 use story::{COMPANY, DBT, UNTRUSTED};
 use story::{tool, top};
@@ -31,13 +31,13 @@ impl Verification {
         let aws = LocalAws::start(4)?;
         let caller = |account: &str, policies: &[&str]| match with_users {
             true => user(&aws, account, policies),
-            false => Ok([account, "test"].map(ToOwned::to_owned)),
+            false => Ok(Caller::root(account)),
         };
         let provider = caller(COMPANY, &["verify-policy.json", "deploy-policy.json"])?;
         let [consumer, third] = [DBT, UNTRUSTED].map(|account| caller(account, &["verify-consumer-policy.json"]));
-        let twin = [COMPANY, "test"].map(ToOwned::to_owned);
+        let twin = Caller::root(COMPANY);
         let profiles = [("provider", provider), ("twin", twin), ("consumer", consumer?), ("third", third?)];
-        let profile = |(name, [key, secret]): (&str, [String; 2])| {
+        let profile = |(name, Caller { key, secret }): (&str, Caller)| {
             let keys = format!("aws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
             format!("[profile {name}]\nregion = {}\nendpoint_url = {}\n{keys}", story::REGION, aws.endpoint())
         };
@@ -67,9 +67,9 @@ impl Verification {
 
     /// Publishes metrics of the run's service, endpoint and load balancer, as after a minute with traffic.
     fn publish_metrics(&self) -> Result<()> {
-        let ask = |account: &str, command: &[&str]| self.aws.aws(&Caller::root(account), command);
-        let services = ask(COMPANY, &["ec2", "describe-vpc-endpoint-service-configurations"])?;
-        let endpoints = ask(DBT, &["ec2", "describe-vpc-endpoints"])?;
+        let ask = |account: &str, command: &str| self.aws.aws(&Caller::root(account), command);
+        let services = ask(COMPANY, "ec2 describe-vpc-endpoint-service-configurations")?;
+        let endpoints = ask(DBT, "ec2 describe-vpc-endpoints")?;
         let service = text(&services, "/ServiceConfigurations/0/ServiceId")?;
         let load_balancer = text(&services, "/ServiceConfigurations/0/NetworkLoadBalancerArns/0")?;
         let (_, load_balancer) = load_balancer.split_once("loadbalancer/").context("it is a load balancer's ARN")?;
@@ -96,35 +96,34 @@ impl Verification {
 
     /// The names of all stacks, and the total number of endpoints and of the provider's VPCs and endpoint services.
     fn existing(&self) -> Result<(Vec<String>, usize)> {
-        let list = |account: &str, command: &[&str], key: &str| -> Result<Vec<Value>> {
-            Ok(self.aws.aws(&Caller::root(account), command)?[key].as_array().cloned().unwrap_or_default())
-        };
+        let ask = |account: &str, command: &str| self.aws.aws(&Caller::root(account), command);
         let mut stacks = Vec::new();
         for account in [COMPANY, DBT, UNTRUSTED] {
-            let names = list(account, &["cloudformation", "describe-stacks"], "Stacks")?.into_iter();
-            stacks.extend(names.filter_map(|stack| stack["StackName"].as_str().map(ToOwned::to_owned)));
+            let answer = ask(account, "cloudformation describe-stacks")?;
+            stacks
+                .extend(list(&answer["Stacks"]).filter_map(|stack| stack["StackName"].as_str().map(ToOwned::to_owned)));
         }
-        let endpoints = list(DBT, &["ec2", "describe-vpc-endpoints"], "VpcEndpoints")?.len();
-        let vpcs = list(COMPANY, &["ec2", "describe-vpcs"], "Vpcs")?.len();
-        let services = ["ec2", "describe-vpc-endpoint-service-configurations"];
-        Ok((stacks, endpoints + vpcs + list(COMPANY, &services, "ServiceConfigurations")?.len()))
+        let mut number = 0;
+        for (account, operation, key) in [
+            (DBT, "describe-vpc-endpoints", "VpcEndpoints"),
+            (COMPANY, "describe-vpcs", "Vpcs"),
+            (COMPANY, "describe-vpc-endpoint-service-configurations", "ServiceConfigurations"),
+        ] {
+            number += list(&ask(account, &format!("ec2 {operation}"))?[key]).count();
+        }
+        Ok((stacks, number))
     }
 }
 
-/// The access key of a user with these policies alone.
-fn user(aws: &LocalAws, account: &str, policies: &[&str]) -> Result<[String; 2]> {
-    let root = Caller::root(account);
-    aws.aws(&root, &["iam", "create-user", "--user-name", "verifier"])?;
-    for name in policies {
-        // The policies contain dbt's account as an example of the consumer's.
+/// A user with these policies alone.
+fn user(aws: &LocalAws, account: &str, policies: &[&str]) -> Result<Caller> {
+    let document = |name: &&str| -> Result<String> {
         let document = std::fs::read_to_string(top().join("docs").join(name))?;
-        let document = if account == COMPANY { document } else { document.replace(DBT, account) };
-        #[rustfmt::skip]
-        aws.aws(&root, &["iam", "put-user-policy", "--user-name", "verifier", "--policy-name", name,
-            "--policy-document", &document])?;
-    }
-    let key = aws.aws(&root, &["iam", "create-access-key", "--user-name", "verifier"])?;
-    Ok([text(&key, "/AccessKey/AccessKeyId")?, text(&key, "/AccessKey/SecretAccessKey")?])
+        // The policies contain dbt's account as an example of the consumer's.
+        Ok(if account == COMPANY { document } else { document.replace(DBT, account) })
+    };
+    let documents = policies.iter().map(document).collect::<Result<Vec<_>>>()?;
+    aws.create_user(account, "verifier", &documents.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// This machine's functions in the layout of a release, built once for all runs.
@@ -189,18 +188,17 @@ fn verify_goes_on_after_a_failed_step_and_reports_it() -> Result<()> {
     let verification = Verification::set_up("all", true)?;
     let Verification { aws, folder } = &verification;
     let root = Caller::root(COMPANY);
-    aws.aws(&root, &["cloudtrail", "create-trail", "--name", "trail", "--s3-bucket-name", "trail"])?;
-    aws.aws(&root, &["cloudtrail", "start-logging", "--name", "trail"])?;
+    aws.aws(&root, "cloudtrail create-trail --name trail --s3-bucket-name trail")?;
+    aws.aws(&root, "cloudtrail start-logging --name trail")?;
     // Another stack, whose name only looks like a run's.
     let template = r#"{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}"#;
     let stack = "privatelink-guard-verify-00000000";
-    let create = ["cloudformation", "create-stack", "--stack-name", stack, "--template-body", template];
-    aws.aws(&root, &create)?;
+    aws.aws(&root, &format!("cloudformation create-stack --stack-name {stack} --template-body '{template}'"))?;
     let before = verification.existing()?;
     aws.fail("elasticloadbalancing:ModifyListener", "AccessDenied", 403)?;
 
     let mut running = verification.start(&[("STRANGER_PROFILE", "third")])?;
-    running.wait_for(&format!("ok: {}", ANSWERS.1))?;
+    running.wait_for(&format!("ok: {}", ANSWERS.expected))?;
     verification.publish_metrics()?;
     let (status, printed) = running.end()?;
 
@@ -217,14 +215,14 @@ fn verify_goes_on_after_a_failed_step_and_reports_it() -> Result<()> {
     ensure!(statements.iter().all(|statement| statement["verdict"] != "proved"), "a local AWS proves nothing");
     ensure!(report["connectionNotifications"][0].as_str().is_some_and(|text| text.contains("vpce-svc-")));
     ensure!(report["cloudTrailEvent"]["detail"]["eventName"] == "ModifyLoadBalancerAttributes");
-    let assumptions = report["assumptions"].as_array().context("the report has assumptions")?;
-    ensure!(assumptions.len() == ASSUMPTIONS.len());
-    for (Assumption { id, seen, .. }, reported) in ASSUMPTIONS.iter().zip(assumptions) {
+    let reported = report["assumptions"].as_array().context("the report has assumptions")?;
+    ensure!(reported.len() == assumptions().len());
+    for (Assumption { id, seen, .. }, reported) in assumptions().iter().zip(reported) {
         let is_seen = reported["seen"].as_array().is_some_and(|seen| !seen.is_empty());
         let (can_be_seen, why) = (matches!(seen, SeenIn::Chapter(_)), reported["notSeen"].as_str());
         ensure!(reported["id"] == *id && is_seen == can_be_seen && is_seen == why.is_none(), "{reported}");
     }
-    let saw = |id: &str| assumptions.iter().find(|each| each["id"] == id).map(|each| each["seen"].clone());
+    let saw = |id: &str| reported.iter().find(|each| each["id"] == id).map(|each| each["seen"].clone());
     let metrics = json!([{"namespace": "AWS/PrivateLinkServices",
         "sets": [{"dimensions": ["Service Id", "VPC Endpoint Id"], "metrics": ["NewConnections"]}]}]);
     ensure!(saw("service-metrics") == Some(metrics), "{:?}", saw("service-metrics"));
@@ -261,7 +259,7 @@ fn an_interrupted_or_killed_verify_leaves_nothing_behind() -> Result<()> {
     ensure!(verification.report()?["interrupted"] == true);
 
     let mut killed = verification.start(&[])?;
-    killed.wait_for(&format!("ok: {}", NETWORKS.1))?;
+    killed.wait_for(&format!("ok: {}", NETWORKS.expected))?;
     killed.signal("-KILL")?;
     killed.end()?;
     ensure!(verification.existing()?.0.len() == 3, "a killed run leaves its stacks");

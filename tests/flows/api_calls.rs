@@ -46,9 +46,8 @@ fn runs(aws: &LocalAws, stack: &GuardStack, function: GuardFunction) -> Result<u
 pub fn allowed(aws: &LocalAws, stack: &str, function: GuardFunction) -> Result<BTreeSet<String>> {
     let root = Caller::root(COMPANY);
     let role = format!("{}Role", function.as_str());
-    #[rustfmt::skip]
-    let resource = aws.aws(&root, &["cloudformation", "describe-stack-resource", "--stack-name", stack,
-        "--logical-resource-id", &role])?;
+    let describe = format!("cloudformation describe-stack-resource --stack-name {stack} --logical-resource-id {role}");
+    let resource = aws.aws(&root, &describe)?;
     let role = text(&resource, "/StackResourceDetail/PhysicalResourceId")?;
     let policies = policies(aws, &role)?;
     let statements = policies.iter().flat_map(|policy| list(&policy["Statement"]));
@@ -58,19 +57,19 @@ pub fn allowed(aws: &LocalAws, stack: &str, function: GuardFunction) -> Result<B
 
 /// The policy documents of a role, inline and attached.
 fn policies(aws: &LocalAws, role: &str) -> Result<Vec<Value>> {
-    let run = |arguments: &[&str]| aws.aws(&Caller::root(COMPANY), arguments);
+    let run = |line: &str| aws.aws(&Caller::root(COMPANY), line);
     let mut documents = Vec::new();
-    let inline = run(&["iam", "list-role-policies", "--role-name", role])?;
+    let inline = run(&format!("iam list-role-policies --role-name {role}"))?;
     for name in list(&inline["PolicyNames"]) {
         let name = name.as_str().context("a policy's name is a string")?;
-        let policy = run(&["iam", "get-role-policy", "--role-name", role, "--policy-name", name])?;
+        let policy = run(&format!("iam get-role-policy --role-name {role} --policy-name {name}"))?;
         documents.push(policy["PolicyDocument"].clone());
     }
-    let attached = run(&["iam", "list-attached-role-policies", "--role-name", role])?;
+    let attached = run(&format!("iam list-attached-role-policies --role-name {role}"))?;
     for policy in list(&attached["AttachedPolicies"]) {
         let arn = text(policy, "/PolicyArn")?;
-        let version = text(&run(&["iam", "get-policy", "--policy-arn", &arn])?, "/Policy/DefaultVersionId")?;
-        let policy = run(&["iam", "get-policy-version", "--policy-arn", &arn, "--version-id", &version])?;
+        let version = text(&run(&format!("iam get-policy --policy-arn {arn}"))?, "/Policy/DefaultVersionId")?;
+        let policy = run(&format!("iam get-policy-version --policy-arn {arn} --version-id {version}"))?;
         documents.push(policy["PolicyVersion"]["Document"].clone());
     }
     Ok(documents)

@@ -45,13 +45,13 @@ enum Fix {
 const CHANGES: &[ChecklistRow] = &[
     ChecklistRow { check: "service.available", service: Gitlab,
         breaks: |service, aws| service.modify_service(aws,
-            &["--add-supported-ip-address-types", "ipv6", "--remove-supported-ip-address-types", "ipv4"]),
+            "--add-supported-ip-address-types ipv6 --remove-supported-ip-address-types ipv4"),
         alerts: &[("[CRITICAL]", "endpoint service accepts no IPv4 endpoints")], fix: PrintedCommand },
     ChecklistRow { check: "service.acceptance-required", service: Postgres,
-        breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
+        breaks: |service, aws| service.modify_service(aws, "--no-acceptance-required"),
         alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
     ChecklistRow { check: "service.private-dns", service: Postgres,
-        breaks: |service, aws| service.modify_service(aws, &["--private-dns-name", "pg.example.com"]),
+        breaks: |service, aws| service.modify_service(aws, "--private-dns-name pg.example.com"),
         alerts: &[("[WARNING]", "private DNS name is not verified: pg.example.com")], fix: PrintedCommand },
     ChecklistRow { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
         alerts: &[("[CRITICAL]", "dbt is not an allowed principal")], fix: PrintedCommand },
@@ -63,7 +63,8 @@ const CHANGES: &[ChecklistRow] = &[
         alerts: &[("[CRITICAL]", "outbound rules of postgres block 3 of 3 targets")], fix: PrintedCommand },
     ChecklistRow { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
         alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
-    ChecklistRow { check: "target-group.proxy-protocol", service: Postgres, breaks: Company::switch_proxy_protocol_on,
+    ChecklistRow { check: "target-group.proxy-protocol", service: Postgres,
+        breaks: |service, aws| service.set_group_attribute(aws, "proxy_protocol_v2.enabled", "true"),
         alerts: &[("[WARNING]", "Proxy Protocol v2 is on for postgres: may break dbt")], fix: PrintedCommand },
     // On gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
     ChecklistRow { check: "load-balancer.cross-zone", service: Gitlab,
@@ -76,7 +77,7 @@ const CHANGES: &[ChecklistRow] = &[
         breaks: |service, aws| service.switch_to_tls(aws, 5432, 90).map(drop),
         alerts: &[("[WARNING]", "TLS listener of postgres breaks Postgres on port 5432")], fix: PrintedCommand },
     ChecklistRow { check: "listener.idle-timeout", service: Gitlab,
-        breaks: |service, aws| service.set_idle_timeout(aws, 443, 60),
+        breaks: drop_connections_that_are_idle_for_a_minute,
         alerts: &[("[INFO]", "gitlab drops connections idle for 60 s on port 443")], fix: PrintedCommand },
     // The first command allows dbt's networks. It removes nothing, since targets might depend on the broad rule.
     ChecklistRow { check: "load-balancer.broad-rule", service: Gitlab,
@@ -111,14 +112,13 @@ const FOUND_BY_SCHEDULE: &[(GuardFunction, ChecklistRow)] = &[
         alerts: &[("[INFO]", "service is in one zone only: eu-central-1a")],
         fix: Change(|service, aws| service.offer_subnets(aws, 2)) }),
     (HealthWatcher, ChecklistRow { check: "target-group.health", service: Postgres,
-        breaks: |service, aws| service.set_health_check(aws, &["--health-check-port", "8008"]),
+        breaks: |service, aws| service.set_health_check(aws, "--health-check-port 8008"),
         alerts: &[("[INFO]", "health check of postgres is on port 8008, not the traffic port")],
-        fix: Change(|service, aws| service.set_health_check(aws, &["--health-check-port", "traffic-port"])) }),
+        fix: Change(|service, aws| service.set_health_check(aws, "--health-check-port traffic-port")) }),
     (HealthWatcher, ChecklistRow { check: "target-group.health", service: Postgres,
-        breaks: |service, aws| service.set_health_check(aws,
-            &["--health-check-protocol", "HTTP", "--matcher", "HttpCode=200-499"]),
+        breaks: |service, aws| service.set_health_check(aws, "--health-check-protocol HTTP --matcher HttpCode=200-499"),
         alerts: &[("[INFO]", "health check of postgres passes with errors (4xx or 5xx)")],
-        fix: Change(|service, aws| service.set_health_check(aws, &["--health-check-protocol", "TCP"])) }),
+        fix: Change(|service, aws| service.set_health_check(aws, "--health-check-protocol TCP")) }),
 ];
 
 /// The checks that other flows cover.
@@ -136,8 +136,7 @@ const SHOWN_ELSEWHERE: [&str; 8] = [
 
 #[test]
 fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
-    with_environment(|environment| {
-        let mailbox = environment.mailbox()?;
+    with_environment(|environment, mailbox| {
         environment.aws.set_page_size(1)?;
         // The commands restore the settings that this run reads.
         environment.run(DriftWatcher)?;
@@ -176,8 +175,7 @@ fn ensure_subjects_are_complete(mailbox: Mailbox<'_>) -> Result<()> {
 
 #[test]
 fn the_schedule_finds_changes_that_trigger_no_check() -> Result<()> {
-    with_environment(|environment| {
-        let mailbox = environment.mailbox()?;
+    with_environment(|environment, mailbox| {
         environment.aws.set_page_size(1)?;
         for (function, row) in FOUND_BY_SCHEDULE {
             (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
@@ -192,17 +190,16 @@ fn the_schedule_finds_changes_that_trigger_no_check() -> Result<()> {
 
 #[test]
 fn a_denied_read_does_not_stop_the_other_checks() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, gitlab, .. } = environment;
-        let mailbox = environment.mailbox()?;
         aws.fail("ec2:DescribeSecurityGroupRules", "UnauthorizedOperation", 403)?;
-        gitlab.modify_service(aws, &["--no-acceptance-required"])?;
+        gitlab.modify_service(aws, "--no-acceptance-required")?;
         mailbox.wait("[CRITICAL]", "is OFF: allowed accounts connect unapproved")?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[WARNING]", "ec2:DescribeSecurityGroupRules is denied")?;
 
         aws.clear_faults()?;
-        gitlab.modify_service(aws, &["--acceptance-required"])?;
+        gitlab.modify_service(aws, "--acceptance-required")?;
         mailbox.wait("[RESOLVED]", "is OFF: allowed accounts connect unapproved")?;
         mailbox.wait("[RESOLVED]", "ec2:DescribeSecurityGroupRules")?;
         Ok(())
@@ -211,7 +208,7 @@ fn a_denied_read_does_not_stop_the_other_checks() -> Result<()> {
 
 #[test]
 fn each_fact_is_read_once() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         ensure_calls(environment, DriftWatcher, &DRIFT_WATCHER_CALLS)?;
         ensure_calls(environment, HealthWatcher, &HEALTH_WATCHER_CALLS)
     })
@@ -309,16 +306,19 @@ impl ChecklistRow {
 
 fn allow_others_instead_of_dbt(service: &Company, aws: &LocalAws) -> Result<()> {
     let [dbt, untrusted] = [DBT, UNTRUSTED].map(|account| format!("arn:aws:iam::{account}:root"));
-    #[rustfmt::skip]
-    let changes = ["--add-allowed-principals", &untrusted, "arn:aws:iam::555555555555:role/a",
-        "--remove-allowed-principals", &dbt];
-    service.modify_permissions(aws, &changes)
+    let others = format!("--add-allowed-principals {untrusted} arn:aws:iam::555555555555:role/a");
+    service.modify_permissions(aws, &format!("{others} --remove-allowed-principals {dbt}"))
 }
 
 fn remove_the_region_that_dbt_connects_from(service: &Company, aws: &LocalAws) -> Result<()> {
-    service.modify_service(aws, &["--add-supported-regions", "us-east-1"])?;
-    service.connect_from_region(aws, DBT, "us-east-1")?;
-    service.modify_service(aws, &["--remove-supported-regions", "us-east-1"])
+    service.modify_service(aws, "--add-supported-regions us-east-1")?;
+    service.connect_from(aws, DBT, "us-east-1")?;
+    service.modify_service(aws, "--remove-supported-regions us-east-1")
+}
+
+fn drop_connections_that_are_idle_for_a_minute(service: &Company, aws: &LocalAws) -> Result<()> {
+    let modify = format!("elbv2 modify-listener-attributes --listener-arn {}", service.listener_on(aws, 443)?);
+    service.change(aws, &format!("{modify} --attributes Key=tcp.idle_timeout.seconds,Value=60"))
 }
 
 fn leave_one_zone_without_a_target(service: &Company, aws: &LocalAws) -> Result<()> {

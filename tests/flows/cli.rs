@@ -7,7 +7,7 @@ use std::process::Output;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use story::company::{DBT_CIDR, TARGETS};
-use story::local_aws::{Caller, LocalAws, text};
+use story::local_aws::{Caller, LocalAws, list, text};
 use story::stack::GuardFunction::{ConnectionAcceptor, HealthWatcher};
 use story::{COMPANY, DBT, command};
 
@@ -15,7 +15,7 @@ use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
 fn the_exit_status_agrees_with_the_tree() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         // Before dbt has asked, too: the guard's table knows that dbt never had an endpoint.
         let (report, status) = environment.check(&[])?;
@@ -54,12 +54,12 @@ fn the_exit_status_agrees_with_the_tree() -> Result<()> {
 
 #[test]
 fn check_without_a_stack_finds_services_but_assumes_no_dbt() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         let output = as_root(aws, &["check", "--json"])?;
         let report: Value = serde_json::from_slice(&output.stdout)?;
-        let services = report["services"].as_array().into_iter().flatten();
-        let ids: BTreeSet<&str> = services.filter_map(|service| service["serviceId"].as_str()).collect();
+        let ids: BTreeSet<&str> =
+            list(&report["services"]).filter_map(|service| service["serviceId"].as_str()).collect();
         ensure!(ids == BTreeSet::from([postgres.service.as_str(), gitlab.service.as_str()]), "{ids:?}");
         ensure!(output.status.code() == Some(2), "who dbt is is not known");
 
@@ -78,7 +78,7 @@ fn check_without_a_stack_finds_services_but_assumes_no_dbt() -> Result<()> {
 
 #[test]
 fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let arguments = ["request", "--stack", "guard", "--service", &postgres.service, "--environment", "EMEA"];
         let request = String::from_utf8(as_root(aws, &arguments)?.stdout)?;
@@ -101,10 +101,9 @@ fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
 }
 
 #[test]
-fn a_silence_holds_alerts_back_until_the_command_removes_it() -> Result<()> {
-    with_environment(|environment| {
+fn a_silence_is_announced_and_holds_alerts_back_until_its_end() -> Result<()> {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         let silence = |arguments: &[&str]| {
             let output = as_root(aws, &[&["silence"], arguments, &["--stack", "guard"]].concat())?;
             ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -127,17 +126,22 @@ fn a_silence_holds_alerts_back_until_the_command_removes_it() -> Result<()> {
             let said = String::from_utf8(refused.stderr)?;
             ensure!(refused.status.code() == Some(64) && said.contains(&postgres.target_group), "{said}");
         }
-        let list = silence(&["list"])?;
-        ensure!(list.contains("why: database upgrade") && list.contains(&format!("by: arn:aws:iam::{COMPANY}:root")));
+        let listed = silence(&["list"])?;
+        ensure!(listed.contains("why: database upgrade"));
+        ensure!(listed.contains(&format!("by: arn:aws:iam::{COMPANY}:root")));
 
         environment.set_all_targets("unhealthy")?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[NOTICE]", "target-group.health silenced until")?;
+        environment.run(HealthWatcher)?;
+        let notice = mailbox.wait("[NOTICE]", "why: database upgrade")?;
+        let begins = "[NOTICE] postgres: target-group.health silenced until";
+        ensure!(notice.subject.starts_with(begins), "{}", notice.subject);
+        mailbox.expect_once("[NOTICE]", " silenced until")?;
         ensure!(mailbox.count("[CRITICAL]", "")? == 0, "it is held back");
         let tree = words(as_root(aws, &["check", "--stack", "guard", "--service", &postgres.service])?)?;
         ensure!(tree.contains("silenced until") && tree.contains("upgrade)"), "{tree}");
 
-        let id = list.split_whitespace().next().unwrap_or_default();
+        let id = listed.split_whitespace().next().unwrap_or_default();
         silence(&["remove", id])?;
         ensure!(silence(&["list"])?.contains("No silence holds."));
         environment.run(HealthWatcher)?;
@@ -158,9 +162,8 @@ fn a_silence_holds_alerts_back_until_the_command_removes_it() -> Result<()> {
 
 #[test]
 fn status_tells_what_the_deployed_guard_knows() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, stack, .. } = environment;
-        let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
         mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
         stack.set_variable(aws, ConnectionAcceptor, "MAX_DBT_ENDPOINTS", "1")?;
@@ -171,29 +174,26 @@ fn status_tells_what_the_deployed_guard_knows() -> Result<()> {
         environment.run(HealthWatcher)?;
         mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
         let topic = stack.output("AlertTopicArn")?;
-        #[rustfmt::skip]
-        postgres.administer(aws, &["sns", "subscribe", "--topic-arn", topic, "--protocol", "email",
-            "--notification-endpoint", "unconfirmed@example.com"])?;
+        let subscribe = "--protocol email --notification-endpoint unconfirmed@example.com";
+        postgres.administer(aws, &format!("sns subscribe --topic-arn {topic} {subscribe}"))?;
         #[rustfmt::skip]
         let silenced = as_root(aws, &["silence", "add", "--stack", "guard", "--service", &postgres.service,
             "--check", "listener.port", "--for", "1h", "--comment", "a new port"])?;
         ensure!(silenced.status.success());
 
-        let caller =
-            user_with(aws, "asker", &serde_json::from_slice(&as_root(aws, &["policy", "--stack", "guard"])?.stdout)?)?;
+        let policy = String::from_utf8(as_root(aws, &["policy", "--stack", "guard"])?.stdout)?;
+        let caller = aws.create_user(COMPANY, "asker", &[&policy])?;
         let asked = command::run(aws, &caller, &["status", "--stack", "guard", "--json"])?;
         let status: Value = serde_json::from_slice(&asked.stdout)?;
         ensure!(asked.status.code() == Some(1), "{status:#}");
         let calls = aws.control("requests", &json!({"principal": "user/asker"}))?;
         ensure!(calls.as_array().is_some_and(|calls| calls.len() <= 8 + 1), "two services: {calls:#}");
-        let alerts = status["alerts"].as_array().into_iter().flatten();
-        let of_postgres = alerts.filter(|alert| alert["serviceId"] == postgres.service.as_str());
+        let of_postgres = list(&status["alerts"]).filter(|alert| alert["serviceId"] == postgres.service.as_str());
         let alerts: Vec<(&str, &str)> =
             of_postgres.filter_map(|alert| Some((alert["severity"].as_str()?, alert["check"].as_str()?))).collect();
         assert_eq!(alerts[..2], [("critical", "target-group.health"), ("warning", "connection.dbt")], "{status:#}");
         ensure!(status["alerts"][0]["lastSent"].is_string() && status["silences"][0]["comment"] == "a new port");
-        let endpoints = status["endpoints"].as_array().into_iter().flatten();
-        let endpoints: Vec<(&str, &str)> = endpoints
+        let endpoints: Vec<(&str, &str)> = list(&status["endpoints"])
             .filter_map(|endpoint| Some((endpoint["endpointId"].as_str()?, endpoint["state"].as_str()?)))
             .collect();
         ensure!(endpoints.contains(&(&dbt, "available")) && endpoints.contains(&(&held, "held")), "{status:#}");
@@ -217,18 +217,18 @@ fn status_tells_what_the_deployed_guard_knows() -> Result<()> {
         environment.run(HealthWatcher)?;
         let id = text(&status, "/silences/0/id")?;
         ensure!(as_root(aws, &["silence", "remove", "--stack", "guard", &id])?.status.success());
-        postgres.leave(aws, DBT, &[held])
+        aws.aws(&Caller::root(DBT), &format!("ec2 delete-vpc-endpoints --vpc-endpoint-ids {held}")).map(drop)
     })
 }
 
 #[test]
 fn check_reports_that_alarms_do_not_reach_the_topic() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         let FlowEnvironment { aws, .. } = environment;
         let topic = environment.stack.output("AlertTopicArn")?;
         let encrypt = |key: &str| {
-            let set = ["sns", "set-topic-attributes", "--topic-arn", topic, "--attribute-name", "KmsMasterKeyId"];
-            aws.aws(&Caller::root(COMPANY), &[&set[..], &["--attribute-value", key]].concat()).map(drop)
+            let set = format!("sns set-topic-attributes --topic-arn {topic} --attribute-name KmsMasterKeyId");
+            aws.aws(&Caller::root(COMPANY), &format!("{set} --attribute-value '{key}'")).map(drop)
         };
         let said = || -> Result<String> {
             Ok(String::from_utf8(as_root(aws, &["check", "--stack", "guard", "--json"])?.stderr)?)
@@ -248,7 +248,7 @@ fn check_reports_that_alarms_do_not_reach_the_topic() -> Result<()> {
 /// The local AWS denies what a policy does not allow.
 #[test]
 fn the_printed_policy_allows_exactly_the_commands_calls() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         // A certificate, a hostname, an instance, a prefix list and listener rules need further calls.
         let [listener, _] = gitlab.switch_to_tls(aws, 443, 300)?;
@@ -256,7 +256,7 @@ fn the_printed_policy_allows_exactly_the_commands_calls() -> Result<()> {
         postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
         let policy = as_root(aws, &["policy", "--silence", "--stack", "guard"])?;
         let policy: Value = serde_json::from_slice(&policy.stdout)?;
-        let user = user_with(aws, "checker", &policy)?;
+        let user = aws.create_user(COMPANY, "checker", &[&policy.to_string()])?;
         let run = |arguments: &[&str]| -> Result<String> {
             let output = command::run(aws, &user, arguments)?;
             let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -267,16 +267,14 @@ fn the_printed_policy_allows_exactly_the_commands_calls() -> Result<()> {
         run(&["check", "--dbt-principal", DBT])?;
         run(&["status", "--stack", "guard"])?;
         run(&["silence", "add", "--stack", "guard", "--check", "listener.port", "--for", "1h", "--comment", "test"])?;
-        let list = run(&["silence", "list", "--stack", "guard"])?;
-        run(&["silence", "remove", "--stack", "guard", list.split_whitespace().next().unwrap_or_default()])?;
+        let listed = run(&["silence", "list", "--stack", "guard"])?;
+        run(&["silence", "remove", "--stack", "guard", listed.split_whitespace().next().unwrap_or_default()])?;
 
         let called = aws.control("requests", &json!({"principal": "user/checker"}))?;
-        let called = called.as_array().into_iter().flatten();
-        let called: BTreeSet<String> = called
+        let called: BTreeSet<String> = list(&called)
             .filter_map(|request| Some(format!("{}:{}", request["service"].as_str()?, request["action"].as_str()?)))
             .collect();
-        let statements = policy["Statement"].as_array().into_iter().flatten();
-        let actions = statements.flat_map(|statement| match &statement["Action"] {
+        let actions = list(&policy["Statement"]).flat_map(|statement| match &statement["Action"] {
             Value::Array(actions) => actions.clone(),
             action => vec![action.clone()],
         });
@@ -294,8 +292,7 @@ fn the_printed_policy_allows_exactly_the_commands_calls() -> Result<()> {
 
 /// The checks that are unknown.
 fn unknown(report: &Value) -> Vec<&str> {
-    let services = report["services"].as_array().into_iter().flatten();
-    let results = services.flat_map(|service| service["results"].as_array().into_iter().flatten());
+    let results = list(&report["services"]).flat_map(|service| list(&service["results"]));
     results.filter(|result| result["status"] == "unknown").filter_map(|result| result["check"].as_str()).collect()
 }
 
@@ -307,15 +304,4 @@ fn words(output: Output) -> Result<String> {
 
 fn as_root(aws: &LocalAws, arguments: &[&str]) -> Result<Output> {
     command::run(aws, &Caller::root(COMPANY), arguments)
-}
-
-/// A user with this policy alone.
-fn user_with(aws: &LocalAws, name: &str, policy: &Value) -> Result<Caller> {
-    let run = |arguments: &[&str]| aws.aws(&Caller::root(COMPANY), arguments);
-    run(&["iam", "create-user", "--user-name", name])?;
-    let document = policy.to_string();
-    #[rustfmt::skip]
-    run(&["iam", "put-user-policy", "--user-name", name, "--policy-name", "check", "--policy-document", &document])?;
-    let key = run(&["iam", "create-access-key", "--user-name", name])?;
-    Ok(Caller::with_key(&text(&key, "/AccessKey/AccessKeyId")?, &text(&key, "/AccessKey/SecretAccessKey")?))
 }

@@ -3,19 +3,18 @@
 use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use story::KNOWN;
-use story::local_aws::eventually;
+use story::local_aws::{Caller, eventually};
 use story::stack::GuardFunction::{ConnectionAcceptor, DriftWatcher};
+use story::{KNOWN, REGION};
 
 use crate::api_calls;
 use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
 fn a_request_that_ec2_refuses_fires_until_it_is_accepted() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         ensure_dbt_is_connected(environment)?;
-        let mailbox = environment.mailbox()?;
         aws.fail_items("ec2:AcceptVpcEndpointConnections", "NotJustNow")?;
         let dbt = postgres.dbt_connects(aws)?;
         mailbox.wait("[WARNING]", "NotJustNow")?;
@@ -40,10 +39,9 @@ fn a_request_that_ec2_refuses_fires_until_it_is_accepted() -> Result<()> {
 
 #[test]
 fn a_connection_in_an_unknown_state_fires_and_stays_unchanged() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         ensure_dbt_is_connected(environment)?;
-        let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
         mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
 
@@ -62,24 +60,20 @@ fn a_connection_in_an_unknown_state_fires_and_stays_unchanged() -> Result<()> {
 
 #[test]
 fn a_known_account_is_left_alone_and_reported_once_connected() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         let principal = format!("arn:aws:iam::{KNOWN}:root");
-        postgres.modify_permissions(aws, &["--add-allowed-principals", &principal])?;
-        let known = postgres.connect_from(aws, KNOWN)?;
+        postgres.modify_permissions(aws, &format!("--add-allowed-principals {principal}"))?;
+        let known = postgres.connect_from(aws, KNOWN, REGION)?;
         environment.run(ConnectionAcceptor)?;
         assert_eq!(postgres.state(aws, &known)?, "pendingAcceptance");
 
-        #[rustfmt::skip]
-        postgres.administer(aws, &["ec2", "accept-vpc-endpoint-connections", "--service-id", &postgres.service,
-            "--vpc-endpoint-ids", &known])?;
-        postgres.wait_for_state(aws, &known, "available")?;
+        postgres.accept(aws, &known)?;
         environment.run(ConnectionAcceptor)?;
         mailbox.wait("[NOTICE]", &format!("known account {KNOWN} is connected through {known}"))?;
 
-        postgres.leave(aws, KNOWN, &[known])?;
-        postgres.modify_permissions(aws, &["--remove-allowed-principals", &principal])?;
+        aws.aws(&Caller::root(KNOWN), &format!("ec2 delete-vpc-endpoints --vpc-endpoint-ids {known}"))?;
+        postgres.modify_permissions(aws, &format!("--remove-allowed-principals {principal}"))?;
         environment.run(DriftWatcher)?;
         let subjects: Vec<String> = mailbox.emails()?.into_iter().map(|mail| mail.subject).collect();
         ensure!(subjects.len() == 1, "no alert, neither of the account nor of its principal: {subjects:#?}");
@@ -89,13 +83,13 @@ fn a_known_account_is_left_alone_and_reported_once_connected() -> Result<()> {
 
 #[test]
 fn an_unused_dbt_connection_is_a_warning_if_traffic_is_expected() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, stack, .. } = environment;
-        let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
         mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
         let last = Timestamp::now() - SignedDuration::from_hours(30);
-        postgres.set_new_connections(aws, &dbt, last)?;
+        let dimensions = [format!("Service Id={}", postgres.service), format!("VPC Endpoint Id={dbt}")];
+        aws.set_metric("AWS/PrivateLinkServices", "NewConnections", &dimensions, &[3], last)?;
         environment.run(DriftWatcher)?;
         environment.run(ConnectionAcceptor)?;
         assert_eq!(mailbox.count("[WARNING]", "no connection from dbt")?, 0, "nobody expects any");

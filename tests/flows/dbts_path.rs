@@ -1,17 +1,17 @@
 //! Only resources that dbt reaches count: its ports, the target groups for IPv4, the targets that get new connections.
 
 use anyhow::{Result, ensure};
-use story::company::TARGETS;
+use story::company::{Company, TARGETS};
+use story::local_aws::{LocalAws, text};
 use story::stack::GuardFunction::{DriftWatcher, HealthWatcher};
 
 use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
 fn a_listener_on_another_port_is_not_judged() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
-        let empty = postgres.create_empty_group(aws, "admin")?;
+        let empty = postgres.create_target_group(aws, "admin")?;
         let listener = postgres.add_listener(aws, "9000", &empty)?;
         for function in [DriftWatcher, HealthWatcher] {
             environment.run(function)?;
@@ -19,25 +19,24 @@ fn a_listener_on_another_port_is_not_judged() -> Result<()> {
         ensure!(mailbox.emails()?.is_empty(), "{:#?}", mailbox.emails()?);
         let (report, _) = environment.check(&[])?;
         ensure!(!report.to_string().contains(&empty), "{report:#}");
-        postgres.remove_listener(aws, &listener)
+        postgres.change(aws, &format!("elbv2 delete-listener --listener-arn {listener}"))
     })
 }
 
 #[test]
 fn the_group_that_ipv4_reaches_is_judged() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         postgres.set_ip_address_type(aws, "dualstack")?;
-        let empty = postgres.create_empty_group(aws, "four")?;
-        let rule = postgres.add_ipv4_rule(aws, &empty)?;
+        let empty = postgres.create_target_group(aws, "four")?;
+        let rule = add_ipv4_rule(postgres, aws, &empty)?;
         for function in [DriftWatcher, HealthWatcher] {
             environment.run(function)?;
         }
         mailbox.wait("[CRITICAL]", "no target is registered in four")?;
         environment.ensure_same_verdict()?;
 
-        postgres.administer(aws, &["elbv2", "delete-rule", "--rule-arn", &rule])?;
+        postgres.change(aws, &format!("elbv2 delete-rule --rule-arn {rule}"))?;
         for function in [DriftWatcher, HealthWatcher] {
             environment.run(function)?;
         }
@@ -48,9 +47,8 @@ fn the_group_that_ipv4_reaches_is_judged() -> Result<()> {
 
 #[test]
 fn a_zonal_shift_is_reported_once_and_standbys_do_not_fail() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         postgres.shift_away_from(aws, Some("eu-central-1a"))?;
         for _ in 0..2 {
             environment.run(HealthWatcher)?;
@@ -74,4 +72,12 @@ fn a_zonal_shift_is_reported_once_and_standbys_do_not_fail() -> Result<()> {
         mailbox.wait("[RESOLVED]", "3 of 3 targets healthy in postgres")?;
         postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:min-healthy")
     })
+}
+
+/// Adds a rule to the listener on port 5432 that sends IPv4 connections to another target group, and returns its ARN.
+fn add_ipv4_rule(service: &Company, aws: &LocalAws, target_group: &str) -> Result<String> {
+    let condition = r#"[{"Field":"source-ip","SourceIpConfig":{"IpAddressType":"ipv4"}}]"#;
+    let rule = format!("--conditions '{condition}' --actions Type=forward,TargetGroupArn={target_group}");
+    let create = format!("elbv2 create-rule --listener-arn {} --priority 1 {rule}", service.listener);
+    text(&service.administer(aws, &create)?, "/Rules/0/RuleArn")
 }

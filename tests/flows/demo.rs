@@ -1,27 +1,14 @@
 //! The demo's story as a test.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use story::chapters::{ChapterResult, StoryObserver};
 use story::demo::Demo;
 use story::mail::{Mail, Mailbox};
-use story::stage::SentAlert;
-
-struct Silent;
-
-impl StoryObserver for Silent {
-    fn began(&mut self, _: &str) {}
-    fn step(&mut self, _: &str, _: &[String]) {}
-    fn printed(&mut self, _: &[&str]) {}
-    fn sent(&mut self, _: &SentAlert, _: Duration) {}
-    fn ended(&mut self, _: &ChapterResult) {}
-}
+use story::terminal::Terminal;
 
 #[test]
 fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
-    let mut demo = Demo::set_up(&mut Silent)?;
-    for chapter in demo.run(&mut Silent)? {
+    let mut demo = Demo::set_up(Terminal::default())?;
+    for chapter in demo.run(Terminal::default())? {
         chapter.into_result()?;
     }
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;

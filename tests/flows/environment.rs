@@ -28,14 +28,15 @@ pub struct FlowEnvironment {
     pub stack: GuardStack,
 }
 
-/// Runs a flow in an environment that no other flow uses at the same time.
+/// Runs a flow in an environment that no other flow uses at the same time, with the messages since its start.
 ///
 /// A flow must resolve the alerts that it fires, so that the next flow finds none. The environment of a failed flow is
 /// not reused, and the error lists the last changes in it.
-pub fn with_environment(flow: impl FnOnce(&FlowEnvironment) -> Result<()>) -> Result<()> {
+pub fn with_environment(flow: impl FnOnce(&FlowEnvironment, Mailbox<'_>) -> Result<()>) -> Result<()> {
     let existing = unused().pop();
     let environment = existing.map_or_else(FlowEnvironment::set_up, Ok)?;
-    flow(&environment).map_err(|error| anyhow!("{error:#}\n\nThe last changes:\n{}", environment.last_changes()))?;
+    flow(&environment, environment.mailbox()?)
+        .map_err(|error| anyhow!("{error:#}\n\nThe last changes:\n{}", environment.last_changes()))?;
     // The next flow must not receive this flow's alerts. A run that read a resource during its removal ends in error,
     // and Lambda repeats the run after a minute, and once more two minutes later.
     eventually_within(Duration::from_mins(3) + PATIENCE, "all events to be handled", || {

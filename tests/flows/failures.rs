@@ -13,10 +13,9 @@ use crate::path::PathItem;
 
 #[test]
 fn a_notice_that_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, stack, .. } = environment;
         aws.fail("sns:Publish", "InternalError", 500)?;
-        let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
         postgres.wait_for_state(aws, &dbt, "available")?;
         let error = eventually("a run that cannot publish to end in error", || {
@@ -38,9 +37,8 @@ fn a_notice_that_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
 
 #[test]
 fn a_denied_read_fires_with_the_name_of_the_action() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let aws = &environment.aws;
-        let mailbox = environment.mailbox()?;
         aws.fail("elasticloadbalancing:DescribeTargetHealth", "AccessDenied", 403)?;
         environment.run(HealthWatcher)?;
         mailbox.wait("[WARNING]", "elasticloadbalancing:DescribeTargetHealth")?;
@@ -54,9 +52,8 @@ fn a_denied_read_fires_with_the_name_of_the_action() -> Result<()> {
 
 #[test]
 fn a_run_ends_before_lambda_kills_it_and_names_what_is_unread() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, stack, .. } = environment;
-        let mailbox = environment.mailbox()?;
         let action = "elasticloadbalancing:DescribeTargetHealth";
         // Lambda keeps 6 s of it, and half of the rest is for reading. That is less than the 8 s after which the SDK
         // gives up a call, so the run itself has no time left.
@@ -80,9 +77,8 @@ fn a_run_ends_before_lambda_kills_it_and_names_what_is_unread() -> Result<()> {
 
 #[test]
 fn a_function_without_its_table_sends_each_failure_once() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let aws = &environment.aws;
-        let mailbox = environment.mailbox()?;
         environment.set_all_targets("unhealthy")?;
         environment.run(HealthWatcher)?;
         mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;

@@ -15,16 +15,15 @@ const HELD_BACK: Duration = Duration::from_hours(1);
 
 #[test]
 fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
-        aws.delay_cloudtrail(HELD_BACK)?;
+        aws.delay("cloudtrail", HELD_BACK)?;
         postgres.remove_dbt_rule(aws)?;
         environment.run(DriftWatcher)?;
         let alert = mailbox.wait("[CRITICAL]", RULES)?;
         ensure!(!alert.body.contains("CloudTrail reports"), "the cause is not known yet: {}", alert.body);
 
-        aws.delay_cloudtrail(Duration::ZERO)?;
+        aws.delay("cloudtrail", Duration::ZERO)?;
         let cause = mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
         ensure!(cause.contains("[NOTICE]", &format!("cause found: {RULES}")), "{}", cause.body);
         ensure!(cause.contains("[NOTICE]", "user/network-admin-postgres"), "{}", cause.body);
@@ -38,18 +37,17 @@ fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
 
 #[test]
 fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         // Both events arrive after the run that finds both failures.
-        aws.delay_cloudtrail(HELD_BACK)?;
+        aws.delay("cloudtrail", HELD_BACK)?;
         postgres.remove_dbt_rule(aws)?;
-        postgres.modify_service(aws, &["--no-acceptance-required"])?;
+        postgres.modify_service(aws, "--no-acceptance-required")?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[CRITICAL]", RULES)?;
         mailbox.wait("[CRITICAL]", ACCEPTANCE)?;
 
-        aws.delay_cloudtrail(Duration::ZERO)?;
+        aws.delay("cloudtrail", Duration::ZERO)?;
         mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
         mailbox.wait("[NOTICE]", "CloudTrail reports: ModifyVpcEndpointServiceConfiguration by")?;
 
@@ -64,16 +62,15 @@ fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
 
 #[test]
 fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
-        aws.delay_connections(Duration::from_secs(2))?;
+        aws.delay("connections", Duration::from_secs(2))?;
         let dbt = postgres.dbt_connects(aws)?;
         // No schedule runs here: only the notification starts a run.
         eventually("the list to show that dbt is connected", || {
             Ok(postgres.state(aws, &dbt).is_ok_and(|state| state == "available").then_some(()))
         })?;
-        aws.delay_connections(Duration::ZERO)?;
+        aws.delay("connections", Duration::ZERO)?;
         environment.run(ConnectionAcceptor)?;
         mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
         for label in ["[CRITICAL]", "[WARNING]"] {
@@ -85,10 +82,9 @@ fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
 
 #[test]
 fn a_deletion_by_id_has_its_cause() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         environment.run(DriftWatcher)?;
-        let mailbox = environment.mailbox()?;
         postgres.delete_notification(aws)?;
         mailbox.wait("[WARNING]", "connection events (0 of 4)")?;
         let cause = "DeleteVpcEndpointConnectionNotifications by";

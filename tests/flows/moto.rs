@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use story::company::{Company, DBT_CIDR, TARGETS};
-use story::local_aws::{LocalAws, concurrently, text};
-use story::{DBT, command};
+use story::local_aws::{Caller, LocalAws, concurrently, text};
+use story::{COMPANY, DBT, command};
 
 /// Checks with their resources, and the reason why moto leaves them unknown.
 type Unknown = (&'static [&'static str], &'static str);
@@ -42,7 +42,7 @@ type Break = fn(&Side) -> Result<()>;
 const BREAKS: [(&str, Break); 11] = [
     ("service.principals SERVICE: fail critical", |side| side.company.allow_every_account(&side.aws)),
     ("service.acceptance-required SERVICE: fail critical", |side| {
-        side.company.modify_service(&side.aws, &["--no-acceptance-required"])
+        side.company.modify_service(&side.aws, "--no-acceptance-required")
     }),
     ("load-balancer.security-groups postgres: fail critical", |side| side.company.remove_dbt_rule(&side.aws)),
     ("load-balancer.broad-rule postgres: fail warning", |side| {
@@ -79,7 +79,8 @@ fn check_agrees_on_moto_and_on_the_local_aws() -> Result<()> {
         ensure!(fails_now, "{fails} is not in {found:#?}");
     }
     both.each(|side| {
-        side.administer(&["ec2", "delete-vpc-endpoint-service-configurations", "--service-ids", &side.company.service])
+        let delete = "ec2 delete-vpc-endpoint-service-configurations --service-ids";
+        side.company.change(&side.aws, &format!("{delete} {}", side.company.service))
     })?;
     let found = both.agree_but_for(&[CONNECTIONS])?;
     ensure!(found["service.available SERVICE"].starts_with("fail critical"), "{found:#?}");
@@ -144,19 +145,12 @@ impl Side {
 
     fn add_tls(&self) -> Result<()> {
         let Company { load_balancer, target_group, .. } = &self.company;
-        #[rustfmt::skip]
-        let requested = self.company.administer(&self.aws, &["acm", "request-certificate", "--domain-name", "pg.example.com",
-            "--validation-method", "DNS"])?;
-        let certificate = format!("CertificateArn={}", text(&requested, "/CertificateArn")?);
-        #[rustfmt::skip]
-        self.administer(&["elbv2", "create-listener", "--load-balancer-arn", load_balancer, "--protocol", "TLS",
-            "--port", "8443", "--certificates", &certificate,
-            "--default-actions", &format!("Type=forward,TargetGroupArn={target_group}")])?;
+        let certificate = self.company.certificate(&self.aws)?;
+        let tls = format!("--protocol TLS --port 8443 --certificates CertificateArn={certificate}");
+        let action = format!("--default-actions Type=forward,TargetGroupArn={target_group}");
+        let create = format!("elbv2 create-listener --load-balancer-arn {load_balancer} {tls} {action}");
+        self.company.change(&self.aws, &create)?;
         self.company.allow_ingress(&self.aws, "8443", DBT_CIDR)
-    }
-
-    fn administer(&self, arguments: &[&str]) -> Result<()> {
-        self.company.administer(&self.aws, arguments).map(drop)
     }
 
     /// The interfaces that ELB creates, one in each of the load balancer's subnets.
@@ -164,9 +158,8 @@ impl Side {
         let Company { load_balancer, subnets, security_group, .. } = &self.company;
         let (_, name) = load_balancer.split_once("loadbalancer/").context("a load balancer's ARN")?;
         for subnet in subnets {
-            #[rustfmt::skip]
-            self.administer(&["ec2", "create-network-interface", "--subnet-id", subnet, "--groups", security_group,
-                "--description", &format!("ELB {name}")])?;
+            let place = format!("--subnet-id {subnet} --groups {security_group} --description 'ELB {name}'");
+            self.company.change(&self.aws, &format!("ec2 create-network-interface {place}"))?;
         }
         Ok(())
     }
@@ -174,27 +167,29 @@ impl Side {
     /// Adds a second load balancer, which is internet-facing, to the service.
     fn add_public_load_balancer(&self) -> Result<()> {
         let Company { subnets: [first, second], security_group, .. } = &self.company;
-        #[rustfmt::skip]
-        let created = self.company.administer(&self.aws, &["elbv2", "create-load-balancer", "--name", "public", "--type", "network",
-            "--scheme", "internet-facing", "--subnets", first, second, "--security-groups", security_group])?;
-        let arn = text(&created, "/LoadBalancers/0/LoadBalancerArn")?;
-        self.company.modify_service(&self.aws, &["--add-network-load-balancer-arns", &arn])
+        let place = format!("--scheme internet-facing --subnets {first} {second} --security-groups {security_group}");
+        let create = format!("elbv2 create-load-balancer --name public --type network {place}");
+        let arn = text(&self.company.administer(&self.aws, &create)?, "/LoadBalancers/0/LoadBalancerArn")?;
+        self.company.modify_service(&self.aws, &format!("--add-network-load-balancer-arns {arn}"))
     }
 
     fn stop_instance(&self) -> Result<()> {
-        let instances = self.company.administer(&self.aws, &["ec2", "describe-instances"])?;
+        let instances = self.company.administer(&self.aws, "ec2 describe-instances")?;
         let instance = text(&instances, "/Reservations/0/Instances/0/InstanceId")?;
-        self.administer(&["ec2", "stop-instances", "--instance-ids", &instance])
+        self.company.change(&self.aws, &format!("ec2 stop-instances --instance-ids {instance}"))
     }
 
     fn check(&self) -> Result<Verdicts> {
-        let Company { service, load_balancer, root, .. } = &self.company;
+        let Company { service, load_balancer, .. } = &self.company;
         let principal = format!("arn:aws:iam::{DBT}:root");
         #[rustfmt::skip]
         let arguments = ["check", "--json", "--service", service, "--dbt-principal", &principal, "--cidrs", DBT_CIDR,
             "--ports", "5432+443+8443"];
         // The SDK would retry HTTP 500, which only costs time here.
-        let output = command::command(&self.aws, root)?.args(arguments).env("AWS_MAX_ATTEMPTS", "1").output()?;
+        let output = command::command(&self.aws, &Caller::root(COMPANY))?
+            .args(arguments)
+            .env("AWS_MAX_ATTEMPTS", "1")
+            .output()?;
         let report: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
         let results = report["services"][0]["results"].as_array().context("results")?;

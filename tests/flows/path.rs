@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use story::COMPANY;
 use story::company::TARGETS;
-use story::local_aws::{Caller, LocalAws, text};
+use story::local_aws::{Caller, LocalAws, quoted, text};
 use story::stack::GuardFunction::{DriftWatcher, HealthWatcher};
 use story::stack::GuardStack;
 
@@ -13,7 +13,7 @@ use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
 fn a_path_that_is_missing_old_or_unreadable_is_read_anew() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, _| {
         let FlowEnvironment { aws, .. } = environment;
         let path = PathItem::new(&environment.stack, &environment.postgres.service)?;
         let stored = || -> Result<()> {
@@ -36,10 +36,9 @@ fn a_path_that_is_missing_old_or_unreadable_is_read_anew() -> Result<()> {
 
 #[test]
 fn a_contradicted_path_is_read_anew_before_an_alert() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let path = PathItem::new(&environment.stack, &environment.postgres.service)?;
-        let mailbox = environment.mailbox()?;
         environment.run(DriftWatcher)?;
 
         // Elastic Load Balancing does not know the stored target group, as after a replacement.
@@ -83,19 +82,16 @@ impl PathItem {
 
     fn change(&self, aws: &LocalAws, change: impl FnOnce(&mut Value)) -> Result<()> {
         let root = Caller::root(COMPANY);
-        let key = self.key.to_string();
-        let answer = aws.aws(&root, &["dynamodb", "get-item", "--table-name", &self.table, "--key", &key])?;
+        let answer = aws.aws(&root, &format!("dynamodb get-item --table-name {} --key '{}'", self.table, self.key))?;
         let mut item = answer["Item"].clone();
         let mut record: Value = serde_json::from_str(&text(&item, "/record/S")?)?;
         change(record.pointer_mut("/state/path").context("the record of a path")?);
         item["record"]["S"] = record.to_string().into();
-        let arguments = ["dynamodb", "put-item", "--table-name", &self.table, "--item", &item.to_string()];
-        aws.aws(&root, &arguments).map(drop)
+        aws.aws(&root, &format!("dynamodb put-item --table-name {} --item {}", self.table, quoted(&item))).map(drop)
     }
 
     pub fn remove(&self, aws: &LocalAws) -> Result<()> {
-        let key = self.key.to_string();
-        let arguments = ["dynamodb", "delete-item", "--table-name", &self.table, "--key", &key];
-        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
+        let delete = format!("dynamodb delete-item --table-name {} --key '{}'", self.table, self.key);
+        aws.aws(&Caller::root(COMPANY), &delete).map(drop)
     }
 }

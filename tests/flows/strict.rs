@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use story::company::Company;
+use story::company::{Company, describe_attributes, is_cross_zone_on};
 use story::local_aws::{Caller, LocalAws, eventually, text};
 use story::mail::Mailbox;
 use story::stack::{self, GuardFunction, GuardStack};
@@ -92,14 +92,17 @@ impl Strict {
     }
 
     fn restores_a_target_group_that_overrides_the_load_balancer(&self) -> Result<()> {
-        self.guarded.override_cross_zone(&self.aws)?;
+        self.guarded.set_group_attribute(&self.aws, "load_balancing.cross_zone.enabled", "false")?;
         self.mailbox().wait("[RESOLVED]", "(target group's setting)")?;
         Ok(())
     }
 
     fn restores_the_load_balancer(&self) -> Result<()> {
         self.guarded.set_cross_zone(&self.aws, false)?;
-        eventually("cross-zone to be on again", || Ok(self.guarded.cross_zone(&self.aws)?.then_some(())))
+        let describe = describe_attributes(&self.guarded.load_balancer);
+        eventually("cross-zone to be on again", || {
+            Ok(is_cross_zone_on(&self.guarded.administer(&self.aws, &describe)?).then_some(()))
+        })
     }
 
     fn accepts_dbt(&self) -> Result<()> {
@@ -138,9 +141,8 @@ impl Strict {
 
     fn sends_programs_what_the_schema_describes(&self) -> Result<()> {
         let messages = eventually("messages in the queue", || {
-            #[rustfmt::skip]
-            let answer = self.aws.aws(&Caller::root(COMPANY), &["sqs", "receive-message", "--queue-url", &self.queue,
-                "--max-number-of-messages", "10"])?;
+            let receive = format!("sqs receive-message --queue-url {} --max-number-of-messages 10", self.queue);
+            let answer = self.aws.aws(&Caller::root(COMPANY), &receive)?;
             Ok(answer["Messages"].as_array().cloned())
         })?;
         messages.iter().try_for_each(|message| validate(&text(message, "/Body")?))
@@ -166,11 +168,8 @@ impl Strict {
 /// Allows every account as the administrator and accepts the untrusted one. Returns the endpoint.
 fn accept_untrusted(aws: &LocalAws, company: &Company) -> Result<String> {
     company.allow_every_account(aws)?;
-    let endpoint = company.untrusted_connects(aws)?;
-    #[rustfmt::skip]
-    company.administer(aws, &["ec2", "accept-vpc-endpoint-connections", "--service-id", &company.service,
-        "--vpc-endpoint-ids", &endpoint])?;
-    company.wait_for_state(aws, &endpoint, "available")?;
+    let endpoint = company.connect_from(aws, UNTRUSTED, REGION)?;
+    company.accept(aws, &endpoint)?;
     Ok(endpoint)
 }
 
@@ -183,11 +182,10 @@ fn subscribe_queue(aws: &LocalAws, stack: &GuardStack) -> Result<String> {
         "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn,
         "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
     }]});
-    let attributes = json!({"Policy": policy.to_string()}).to_string();
-    let queue = aws.aws(&root, &["sqs", "create-queue", "--queue-name", "alerts", "--attributes", &attributes])?;
-    #[rustfmt::skip]
-    aws.aws(&root, &["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", &arn,
-        "--attributes", "RawMessageDelivery=true"])?;
+    let attributes = json!({"Policy": policy.to_string()});
+    let queue = aws.aws(&root, &format!("sqs create-queue --queue-name alerts --attributes '{attributes}'"))?;
+    let subscribe = format!("sns subscribe --topic-arn {topic} --protocol sqs --notification-endpoint {arn}");
+    aws.aws(&root, &format!("{subscribe} --attributes RawMessageDelivery=true"))?;
     text(&queue, "/QueueUrl")
 }
 

@@ -9,9 +9,8 @@ use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
 fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
-        let mailbox = environment.mailbox()?;
         postgres.change_servers_rule(aws, "revoke-security-group-ingress")?;
         let blocked = |service: &str| format!("security group blocks 3 of 3 targets in {service}");
         mailbox.wait("[CRITICAL]", &blocked("postgres"))?;
@@ -33,9 +32,8 @@ fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> 
 
 #[test]
 fn a_certificate_is_reported_before_it_expires() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, gitlab, .. } = environment;
-        let mailbox = environment.mailbox()?;
         let [listener, certificate] = gitlab.switch_to_tls(aws, 443, 10)?;
         mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 10 days")?;
         aws.set_certificate_expiry(&certificate, 2)?;
@@ -55,7 +53,10 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
         environment.run(DriftWatcher)?;
 
         // A second certificate, for clients that ask for its name. The change itself starts drift-watcher.
-        gitlab.add_certificate(aws, &listener, 20)?;
+        let second = gitlab.certificate(aws)?;
+        aws.set_certificate_expiry(&second, 20)?;
+        let add = format!("elbv2 add-listener-certificates --listener-arn {listener}");
+        gitlab.change(aws, &format!("{add} --certificates CertificateArn={second}"))?;
         mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 20 days")?;
         gitlab.switch_to_tcp(aws, &listener)
     })
@@ -63,9 +64,8 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
 
 #[test]
 fn a_target_group_must_have_the_addresses_of_its_hostname() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         // An address stands for itself in DNS, so this flow's name needs no DNS server.
         postgres.tag_target_group(aws, "add-tags", &format!("Key=privatelink-guard:hostname,Value={}", TARGETS[0]))?;
         // A healthy target stays, since somebody may have meant to register it.

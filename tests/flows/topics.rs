@@ -14,7 +14,7 @@ const ELSEWHERE: &str = "us-east-1";
 
 #[test]
 fn alerts_go_to_an_existing_topic_in_another_region() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, gitlab, .. } = environment;
         let topic = create_topic(aws)?;
         let none = ["AlertEmail", "SlackWorkspaceId", "SlackChannelId"].map(|parameter| (parameter, ""));
@@ -24,22 +24,20 @@ fn alerts_go_to_an_existing_topic_in_another_region() -> Result<()> {
         let statements = stack.output("AlertTopicStatements")?;
         ensure!(statements.contains(&topic) && !statements.contains("cloudwatch.amazonaws.com"), "{statements}");
 
-        let mailbox = environment.mailbox()?;
         assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.test"}))?, None);
         let emails = mailbox.emails()?;
         ensure!(emails.len() == 4, "one test message of each kind: {emails:#?}");
         ensure!(emails.iter().all(|mail| mail.body.contains("stack central")), "{emails:#?}");
-        let root = Caller::root(COMPANY);
-        aws.aws(&root, &["cloudformation", "delete-stack", "--stack-name", "central"]).map(drop)
+        aws.aws(&Caller::root(COMPANY), "cloudformation delete-stack --stack-name central").map(drop)
     })
 }
 
 /// A topic with an email subscription.
 fn create_topic(aws: &LocalAws) -> Result<String> {
     let root = Caller::root(COMPANY);
-    let created = aws.aws(&root, &["sns", "create-topic", "--name", "central-alerts", "--region", ELSEWHERE])?;
+    let created = aws.aws(&root, &format!("sns create-topic --name central-alerts --region {ELSEWHERE}"))?;
     let topic = text(&created, "/TopicArn")?;
-    let subscribe = ["sns", "subscribe", "--region", ELSEWHERE, "--topic-arn", &topic, "--protocol", "email"];
-    aws.aws(&root, &[&subscribe[..], &["--notification-endpoint", EMAIL]].concat())?;
+    let subscribe = format!("sns subscribe --region {ELSEWHERE} --topic-arn {topic} --protocol email");
+    aws.aws(&root, &format!("{subscribe} --notification-endpoint {EMAIL}"))?;
     Ok(topic)
 }

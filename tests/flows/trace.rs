@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use story::company::{Company, TARGETS};
-use story::local_aws::{Caller, LocalAws, text};
-use story::{DBT, REGION, command};
+use story::local_aws::{LocalAws, text};
+use story::{COMPANY, DBT, REGION, command};
 
 /// A company with two services; dbt is connected to the first, and to the second from another Region.
 struct Setting {
@@ -35,22 +35,16 @@ impl Setting {
     fn set_up() -> Result<Self> {
         let aws = LocalAws::start(60)?;
         let [near, far] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
-        far.modify_service(&aws, &["--add-supported-regions", ELSEWHERE])?;
+        far.modify_service(&aws, &format!("--add-supported-regions {ELSEWHERE}"))?;
         let endpoint = near.dbt_connects(&aws)?;
-        for (company, endpoint) in [(&near, &endpoint), (&far, &far.connect_from_region(&aws, DBT, ELSEWHERE)?)] {
-            #[rustfmt::skip]
-            company.administer(&aws, &["ec2", "accept-vpc-endpoint-connections", "--service-id", &company.service,
-                "--vpc-endpoint-ids", endpoint])?;
-            company.wait_for_state(&aws, endpoint, "available")?;
-        }
+        near.accept(&aws, &endpoint)?;
+        far.accept(&aws, &far.connect_from(&aws, DBT, ELSEWHERE)?)?;
         Ok(Self { aws, near, endpoint, far })
     }
 
     /// Sets AWS's count for each of the 20 minutes before `end`.
     fn count(&self, namespace: &str, metric: &str, dimensions: &[String], value: u64, end: Timestamp) -> Result<()> {
-        let metric = json!({"namespace": namespace, "metric": metric, "dimensions": dimensions, "values": vec![value; 20],
-            "end": end.to_string()});
-        self.aws.control("metric", &metric).map(drop)
+        self.aws.set_metric(namespace, metric, dimensions, &[value; 20], end)
     }
 
     fn count_at_endpoint(&self, metric: &str, value: u64, end: Timestamp) -> Result<()> {
@@ -78,27 +72,15 @@ impl Setting {
         Ok((done.status.code().unwrap_or(-1), String::from_utf8(printed)?))
     }
 
-    /// A user with the policy that `policy` prints, and nothing else.
-    fn user_with_the_printed_policy(&self, name: &str) -> Result<Caller> {
-        let Self { aws, near, .. } = self;
-        let policy = String::from_utf8(command::run(aws, &near.admin, &["policy", "--region", REGION])?.stdout)?;
-        near.administer(aws, &["iam", "create-user", "--user-name", name])?;
-        #[rustfmt::skip]
-        near.administer(aws, &["iam", "put-user-policy", "--user-name", name, "--policy-name", "trace",
-            "--policy-document", &policy])?;
-        let key = near.administer(aws, &["iam", "create-access-key", "--user-name", name])?;
-        Ok(Caller::with_key(&text(&key, "/AccessKey/AccessKeyId")?, &text(&key, "/AccessKey/SecretAccessKey")?))
-    }
-
     /// Sends the flow logs of the load balancer's first network interface to CloudWatch Logs. Returns the interface.
     fn log_flows(&self, company: &Company, group: &str) -> Result<Value> {
         let name = load_balancer(company).replace("LoadBalancer=", "Name=description,Values=ELB ");
-        let interfaces = company.administer(&self.aws, &["ec2", "describe-network-interfaces", "--filters", &name])?;
-        let interface = interfaces["NetworkInterfaces"][0].clone();
-        #[rustfmt::skip]
-        company.administer(&self.aws, &["ec2", "create-flow-logs", "--resource-type", "NetworkInterface",
-            "--resource-ids", &text(&interface, "/NetworkInterfaceId")?, "--traffic-type", "ALL", "--log-group-name", group,
-            "--deliver-logs-permission-arn", "arn:aws:iam::111122223333:role/flow-logs"])?;
+        let describe = format!("ec2 describe-network-interfaces --filters '{name}'");
+        let interface = company.administer(&self.aws, &describe)?["NetworkInterfaces"][0].clone();
+        let resource = format!("--resource-ids {}", text(&interface, "/NetworkInterfaceId")?);
+        let create = format!("ec2 create-flow-logs --resource-type NetworkInterface {resource} --traffic-type ALL");
+        let role = "--deliver-logs-permission-arn arn:aws:iam::111122223333:role/flow-logs";
+        company.change(&self.aws, &format!("{create} --log-group-name {group} {role}"))?;
         Ok(interface)
     }
 }
@@ -228,9 +210,10 @@ fn a_denied_read_is_a_missing_fact_and_decides_nothing() -> Result<()> {
 #[test]
 fn the_printed_policy_allows_every_call_of_trace() -> Result<()> {
     let setting = setting()?;
-    let Setting { aws, far, .. } = &*setting;
+    let Setting { aws, near, far, .. } = &*setting;
     let interface = setting.log_flows(far, "policy-flows")?;
-    let tracer = setting.user_with_the_printed_policy("tracer")?;
+    let policy = String::from_utf8(command::run(aws, &near.admin, &["policy", "--region", REGION])?.stdout)?;
+    let tracer = aws.create_user(COMPANY, "tracer", &[&policy])?;
     let trace = || -> Result<String> {
         let arguments =
             ["trace", "--service", &far.service, "--dbt-principal", DBT, "--last", "1h", "--region", REGION];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use story::local_aws::{Caller, eventually};
+use story::local_aws::{Caller, eventually, list};
 use story::{COMPANY, command};
 
 use crate::environment::FlowEnvironment;
@@ -39,11 +39,8 @@ impl FlowEnvironment {
 
 /// The failing results of a report.
 fn failing(report: &Value) -> BTreeSet<String> {
-    let services = report["services"].as_array().into_iter().flatten();
-    let results = services.flat_map(|service| {
-        let results = service["results"].as_array().into_iter().flatten();
-        results.map(|result| (&service["serviceId"], result)).collect::<Vec<_>>()
-    });
+    let results = list(&report["services"])
+        .flat_map(|service| list(&service["results"]).map(|result| (&service["serviceId"], result)));
     let failing = results.filter(|(_, result)| result["status"] == "fail");
     let line = |(service, result): (&Value, &Value)| {
         let Value::Object(fields) = result else { return String::new() };
@@ -58,9 +55,9 @@ fn failing(report: &Value) -> BTreeSet<String> {
 /// functions' own calls, and `connection.absent`, for which only the table has the facts.
 fn firing(environment: &FlowEnvironment) -> Result<BTreeSet<String>> {
     let table = environment.stack.output("StateTableName")?;
-    let items = environment.aws.aws(&Caller::root(COMPANY), &["dynamodb", "scan", "--table-name", table])?;
+    let items = environment.aws.aws(&Caller::root(COMPANY), &format!("dynamodb scan --table-name {table}"))?;
     let mut firing = BTreeSet::new();
-    for item in items["Items"].as_array().into_iter().flatten() {
+    for item in list(&items["Items"]) {
         let Some(record) = item["record"]["S"].as_str() else { continue };
         let record: Value = serde_json::from_str(record)?;
         let alert = &record["state"]["alert"];

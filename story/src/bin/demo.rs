@@ -27,10 +27,10 @@ fn main() -> ExitCode {
 }
 
 fn run(keep: bool) -> Result<bool> {
-    let mut terminal = Terminal::default();
+    let terminal = Terminal::default();
     println!("privatelink-guard on a local AWS. Schedules run fast: a minute lasts {MINUTE} seconds.\n");
-    let mut demo = Demo::set_up(&mut terminal)?;
-    let chapters = demo.run(&mut terminal)?;
+    let mut demo = Demo::set_up(terminal)?;
+    let chapters = demo.run(terminal)?;
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
     print_mail(&delivered);
     let page = top().join("target/local-aws/inbox.html");

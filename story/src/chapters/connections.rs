@@ -3,16 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Chapter, ChapterRun, Requester, shown};
-use crate::local_aws::text;
+use super::{Chapter, ChapterRun, Requester};
+use crate::local_aws::{list, text};
 use crate::stage::{Party, eventually, remedy};
-
-/// EC2's spelling of a connection's state.
-pub const STATE_SPELLING: &str = "state-spelling";
-/// The entry of a rejected connection in the provider's list.
-pub const REJECTED_CONNECTION: &str = "rejected-connection";
-/// The entry of a connection there after the deletion of its endpoint.
-pub const DELETED_CONNECTION: &str = "deleted-connection";
 
 /// No account has asked yet.
 pub const WAITING: Chapter = Chapter {
@@ -25,8 +18,18 @@ pub const WAITING: Chapter = Chapter {
 };
 
 /// dbt asks.
-pub const DBT_REQUESTS: Chapter =
-    Chapter { title: "dbt requests a connection", expected: "accepted within seconds, a notice", play: dbt_requests };
+pub const DBT_REQUESTS: Chapter = Chapter {
+    title: "dbt requests a connection",
+    expected: "accepted within seconds, a notice",
+    play: |run| {
+        let what = "dbt creates an endpoint to the company's service, from its own account";
+        let endpoint = connect(run, Requester::Dbt, what)?;
+        wait_until_available(run, &endpoint)?;
+        let after = format!("{:.1} s after the request", run.since_step().as_secs_f32());
+        run.note("Request accepted, connection available", after);
+        run.wait_for("NOTICE", "connection", &format!("dbt is connected through {endpoint}")).map(drop)
+    },
+};
 
 /// Another customer of dbt's asks.
 pub const OTHER_CUSTOMER_REQUESTS: Chapter = Chapter {
@@ -53,7 +56,7 @@ pub const OTHER_CUSTOMER_IS_REJECTED: Chapter = Chapter {
         let reject = commands.find(|command| command.starts_with("aws ec2 reject-vpc-endpoint-connections"));
         run.run_printed(reject.context("the alert has no command that rejects it")?)?;
         run.wait_for("RESOLVED", "connection.dbt", "no dbt request is held")?;
-        note_what_is_listed(run, &other, REJECTED_CONNECTION)?;
+        note_what_is_listed(run, &other, "rejected-connection")?;
         delete(run, Requester::OtherCustomer, "dbt deletes that endpoint")
     },
 };
@@ -72,7 +75,11 @@ pub const EVERY_ACCOUNT_ALLOWED: Chapter = Chapter {
 pub const UNTRUSTED_REQUESTS: Chapter = Chapter {
     title: "an untrusted account requests a connection",
     expected: "left pending, a warning",
-    play: untrusted_requests,
+    play: |run| {
+        let endpoint = connect(run, Requester::Untrusted, "an untrusted account creates an endpoint")?;
+        run.wait_for("WARNING", "connection.untrusted", "requests a connection")?;
+        ensure_waits(run, &endpoint)
+    },
 };
 
 /// The untrusted account gives up.
@@ -103,28 +110,11 @@ pub const DBT_LEAVES: Chapter = Chapter {
         delete(run, Requester::Dbt, "dbt deletes its endpoint")?;
         run.wait_for("CRITICAL", "connection.absent", "")?;
         let gone = run.endpoint(Requester::Dbt)?;
-        note_what_is_listed(run, &gone, DELETED_CONNECTION)?;
+        note_what_is_listed(run, &gone, "deleted-connection")?;
         let other = run.endpoint(Requester::OtherCustomer)?;
         ensure_waits(run, &other)
     },
 };
-
-fn dbt_requests(run: &mut ChapterRun<'_>) -> Result<()> {
-    let endpoint =
-        connect(run, Requester::Dbt, "dbt creates an endpoint to the company's service, from its own account")?;
-    wait_for_state(run, &endpoint, "available")?;
-    run.note(
-        "Request accepted, connection available",
-        format!("{:.1} s after the request", run.since_step().as_secs_f32()),
-    );
-    run.wait_for("NOTICE", "connection", &format!("dbt is connected through {endpoint}")).map(drop)
-}
-
-fn untrusted_requests(run: &mut ChapterRun<'_>) -> Result<()> {
-    let endpoint = connect(run, Requester::Untrusted, "an untrusted account creates an endpoint")?;
-    run.wait_for("WARNING", "connection.untrusted", "requests a connection")?;
-    ensure_waits(run, &endpoint)
-}
 
 fn ensure_waits(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
     let state = listed_state(run, endpoint)?;
@@ -135,18 +125,16 @@ fn ensure_waits(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
 
 /// Creates an endpoint and returns its id. A service may still be unknown to an account that it has just allowed.
 fn connect(run: &mut ChapterRun<'_>, requester: Requester, what: &str) -> Result<String> {
-    let party = requester.party();
-    let place = run.stage().endpoint_arguments(party)?;
-    let service = run.scene.service_name.clone();
-    let mut command =
-        vec!["ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface", "--service-name", &service];
-    command.extend(place.iter().map(String::as_str));
-    run.step(what, &[shown(&command)]);
-    let (stage, limit) = (run.stage(), run.stage().limits().connection);
-    let created = eventually(stage, "EC2 to know the service", limit, || match run.ask(party, &command) {
-        Err(error) if format!("{error:#}").contains("InvalidServiceName") => Ok(None),
-        answer => answer.map(Some),
-    })?;
+    let (stage, party) = (run.stage(), requester.party());
+    let place = stage.endpoint_options(party)?;
+    let service = &run.scene.service_name;
+    let create = format!("ec2 create-vpc-endpoint --vpc-endpoint-type Interface --service-name {service} {place}");
+    run.step(what, &[format!("aws {create}")]);
+    let created =
+        eventually(stage, "EC2 to know the service", stage.limits().connection, || match run.ask(party, &create) {
+            Err(error) if format!("{error:#}").contains("InvalidServiceName") => Ok(None),
+            answer => answer.map(Some),
+        })?;
     let endpoint = text(&created, "/VpcEndpoint/VpcEndpointId")?;
     run.endpoints.insert(requester, endpoint.clone());
     Ok(endpoint)
@@ -154,41 +142,39 @@ fn connect(run: &mut ChapterRun<'_>, requester: Requester, what: &str) -> Result
 
 fn delete(run: &mut ChapterRun<'_>, requester: Requester, what: &str) -> Result<()> {
     let endpoint = run.endpoint(requester)?;
-    let answer = run.act(requester.party(), what, &["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids", &endpoint])?;
-    let refused = answer["Unsuccessful"].as_array().is_some_and(|items| !items.is_empty());
-    ensure!(!refused, "EC2 does not delete {endpoint}: {answer}");
+    let delete = format!("ec2 delete-vpc-endpoints --vpc-endpoint-ids {endpoint}");
+    let answer = run.act(requester.party(), what, &delete)?;
+    ensure!(list(&answer["Unsuccessful"]).next().is_none(), "EC2 does not delete {endpoint}: {answer}");
     Ok(())
 }
 
 fn allow(run: &mut ChapterRun<'_>, what: &str, change: &str) -> Result<()> {
-    let service = &run.scene.service;
-    let command = ["ec2", "modify-vpc-endpoint-service-permissions", "--service-id", service, change, "*"];
-    run.act(Party::Provider, what, &command).map(drop)
+    let command = format!("ec2 modify-vpc-endpoint-service-permissions --service-id {}", run.scene.service);
+    run.act(Party::Provider, what, &format!("{command} {change} '*'")).map(drop)
 }
 
 /// The state of an endpoint's connection in the company's list, if present. Reads all connections of the service, since
 /// sources disagree on whether EC2 accepts a filter for the endpoint's id.
 fn listed_state(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Option<String>> {
     let filter = format!("Name=service-id,Values={}", run.scene.service);
-    let command = ["ec2", "describe-vpc-endpoint-connections", "--filters", &filter];
-    let answer = run.ask(Party::Provider, &command)?;
-    let mut rows = answer["VpcEndpointConnections"].as_array().into_iter().flatten();
+    let answer = run.ask(Party::Provider, &format!("ec2 describe-vpc-endpoint-connections --filters {filter}"))?;
+    let mut rows = list(&answer["VpcEndpointConnections"]);
     let state = rows.find(|row| row["VpcEndpointId"] == endpoint).and_then(|row| row["VpcEndpointState"].as_str());
     if let Some(state) = state {
-        run.saw(STATE_SPELLING, json!(state));
+        run.sees("state-spelling", Ok(vec![json!(state)]));
     }
     Ok(state.map(ToOwned::to_owned))
 }
 
 fn note_what_is_listed(run: &mut ChapterRun<'_>, endpoint: &str, assumption: &'static str) -> Result<()> {
     let state = listed_state(run, endpoint)?;
-    run.saw(assumption, json!({"listed": state.is_some(), "VpcEndpointState": state}));
+    run.sees(assumption, Ok(vec![json!({"listed": state.is_some(), "VpcEndpointState": state})]));
     Ok(())
 }
 
-fn wait_for_state(run: &mut ChapterRun<'_>, endpoint: &str, wanted: &str) -> Result<()> {
-    let (stage, limit) = (run.stage(), run.stage().limits().connection);
-    eventually(stage, &format!("{endpoint} to be {wanted}"), limit, || {
-        Ok(listed_state(run, endpoint)?.filter(|state| state.eq_ignore_ascii_case(wanted)).map(drop))
+fn wait_until_available(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
+    let stage = run.stage();
+    eventually(stage, &format!("{endpoint} to be available"), stage.limits().connection, || {
+        Ok(listed_state(run, endpoint)?.filter(|state| state.eq_ignore_ascii_case("available")).map(drop))
     })
 }

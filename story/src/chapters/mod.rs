@@ -10,10 +10,12 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::stage::{Interrupted, Party, SentAlert, StoryStage, Wanted, eventually, named_by, remedy};
+use crate::terminal::Terminal;
+use crate::verify::profiles::Profiles;
 
 /// The longest wait of one request for new messages: short enough for Ctrl-C.
 const WAIT: Duration = Duration::from_secs(5);
@@ -78,8 +80,8 @@ pub struct Chapter {
 pub enum ChapterOutcome {
     /// As expected.
     AsExpected,
-    /// Not as expected.
-    Failed(anyhow::Error),
+    /// Not as expected, for this reason.
+    Failed(String),
     /// Not played, for this reason.
     Skipped(String),
 }
@@ -97,13 +99,13 @@ pub struct Exchange {
     pub times: usize,
 }
 
-/// An answer to a question that AWS's documentation leaves open, or the reason why the run did not see one.
+/// AWS's answers to a question that its documentation leaves open, or the reason why the run did not see one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
-    /// The question: an id in `verify/assumptions`.
+    /// The question: an id in docs/assumptions.md.
     pub assumption: &'static str,
-    /// AWS's answer, or the reason why it was not seen.
-    pub seen: Result<Value, String>,
+    /// The answers, or the reason why there are none.
+    pub seen: Result<Vec<Value>, String>,
 }
 
 /// A played chapter with everything that happened in it.
@@ -137,91 +139,62 @@ impl ChapterResult {
     pub fn into_result(self) -> Result<()> {
         match self.outcome {
             ChapterOutcome::AsExpected => Ok(()),
-            ChapterOutcome::Failed(error) => Err(error.context(self.title)),
-            ChapterOutcome::Skipped(reason) => Err(anyhow::anyhow!("{}: skipped, {reason}", self.title)),
+            ChapterOutcome::Failed(error) => bail!("{}: {error}", self.title),
+            ChapterOutcome::Skipped(reason) => bail!("{}: skipped, {reason}", self.title),
         }
     }
 
-    fn new(title: &'static str, expected: &'static str) -> Self {
-        let (outcome, took) = (ChapterOutcome::AsExpected, Duration::ZERO);
+    /// A chapter in which nothing has happened.
+    pub fn new(chapter: Chapter, outcome: ChapterOutcome) -> Self {
+        let Chapter { title, expected, .. } = chapter;
         let (exchanges, alerts, facts, sights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { title, expected, outcome, took, exchanges, alerts, facts, sights }
+        Self { title, expected, outcome, took: Duration::ZERO, exchanges, alerts, facts, sights }
     }
-}
-
-/// Follows the story as it happens.
-pub trait StoryObserver {
-    /// A chapter with this title begins.
-    fn began(&mut self, title: &str);
-
-    /// A step begins; `commands` are those that a person would type.
-    fn step(&mut self, what: &str, commands: &[String]);
-    /// A command printed these lines and others.
-    fn printed(&mut self, lines: &[&str]);
-    /// The guard sent a message.
-    fn sent(&mut self, alert: &SentAlert, after: Duration);
-    /// A chapter ended.
-    fn ended(&mut self, chapter: &ChapterResult);
 }
 
 /// The story so far. Chapters leave their endpoints to later ones.
 pub struct Story<'a> {
     stage: &'a dyn StoryStage,
     scene: &'a Scene,
-    observer: &'a mut dyn StoryObserver,
+    terminal: Terminal,
     endpoints: BTreeMap<Requester, String>,
 }
 
 impl<'a> Story<'a> {
     /// Begins the story.
-    pub fn new(stage: &'a dyn StoryStage, scene: &'a Scene, observer: &'a mut dyn StoryObserver) -> Self {
-        Self { stage, scene, observer, endpoints: BTreeMap::new() }
-    }
-
-    /// Announces a step between two chapters.
-    pub fn step(&mut self, what: &str, commands: &[String]) {
-        self.observer.step(what, commands);
+    pub fn new(stage: &'a dyn StoryStage, scene: &'a Scene, terminal: Terminal) -> Self {
+        Self { stage, scene, terminal, endpoints: BTreeMap::new() }
     }
 
     /// Plays a chapter and returns its result, good or bad.
     pub fn play(&mut self, chapter: Chapter) -> ChapterResult {
-        self.play_with((chapter.title, chapter.expected), chapter.play)
-    }
-
-    /// Plays a chapter that only this stage has: its title, its expected consequence, and its steps.
-    pub fn play_with(
-        &mut self,
-        (title, expected): (&'static str, &'static str),
-        play: impl FnOnce(&mut ChapterRun<'_>) -> Result<()>,
-    ) -> ChapterResult {
-        self.observer.began(title);
+        self.terminal.began(chapter.title);
         let began = Instant::now();
         let since = self.stage.alerts(Duration::ZERO).ok().and_then(|alerts| alerts.last().map(|alert| alert.number));
         let mut run = ChapterRun {
             stage: self.stage,
             scene: self.scene,
-            observer: &mut *self.observer,
+            terminal: self.terminal,
             endpoints: &mut self.endpoints,
-            chapter: ChapterResult::new(title, expected),
+            chapter: ChapterResult::new(chapter, ChapterOutcome::AsExpected),
             since: since.unwrap_or_default(),
             step_began: began,
         };
-        let result = play(&mut run);
+        let result = (chapter.play)(&mut run);
         let mut played = run.chapter;
         played.took = began.elapsed();
         if let Err(error) = result {
-            played.outcome = ChapterOutcome::Failed(error);
+            played.outcome = ChapterOutcome::Failed(format!("{error:#}"));
         }
-        self.observer.ended(&played);
+        self.terminal.ended(&played);
         played
     }
 
-    /// Skips a chapter: its title, and its expected consequence.
-    pub fn skip(&mut self, (title, expected): (&'static str, &'static str), reason: &str) -> ChapterResult {
-        self.observer.began(title);
-        let outcome = ChapterOutcome::Skipped(reason.to_owned());
-        let played = ChapterResult { outcome, ..ChapterResult::new(title, expected) };
-        self.observer.ended(&played);
+    /// Skips a chapter.
+    pub fn skip(&self, chapter: Chapter, reason: &str) -> ChapterResult {
+        self.terminal.began(chapter.title);
+        let played = ChapterResult::new(chapter, ChapterOutcome::Skipped(reason.to_owned()));
+        self.terminal.ended(&played);
         played
     }
 }
@@ -231,7 +204,7 @@ pub struct ChapterRun<'a> {
     stage: &'a dyn StoryStage,
     /// The resources of the story.
     pub scene: &'a Scene,
-    observer: &'a mut dyn StoryObserver,
+    terminal: Terminal,
     endpoints: &'a mut BTreeMap<Requester, String>,
     chapter: ChapterResult,
     /// The number of the last message before this chapter.
@@ -245,25 +218,30 @@ impl<'a> ChapterRun<'a> {
         self.stage
     }
 
+    /// The accounts of `make verify`.
+    pub fn profiles(&self) -> Result<&'a Profiles> {
+        self.stage.profiles().context("only `make verify` plays this chapter")
+    }
+
     /// Announces the next step. The guard's messages are timed from here.
     pub fn step(&mut self, what: &str, commands: &[String]) {
-        self.observer.step(what, commands);
+        self.terminal.step(what, commands);
         self.step_began = Instant::now();
     }
 
-    /// Runs a party's command and shows it.
-    pub fn act(&mut self, party: Party, what: &str, arguments: &[&str]) -> Result<Value> {
-        self.step(what, &[shown(arguments)]);
-        self.ask(party, arguments)
+    /// Runs a party's command line of the AWS CLI and shows it.
+    pub fn act(&mut self, party: Party, what: &str, line: &str) -> Result<Value> {
+        self.step(what, &[format!("aws {line}")]);
+        self.ask(party, line)
     }
 
     /// Asks AWS with a party's credentials.
-    pub fn ask(&mut self, party: Party, arguments: &[&str]) -> Result<Value> {
+    pub fn ask(&mut self, party: Party, line: &str) -> Result<Value> {
         if self.stage.is_interrupted() {
             return Err(Interrupted.into());
         }
-        let answer = self.stage.aws(party, arguments);
-        self.record(party, shown(arguments), &answer);
+        let answer = self.stage.aws(party, line);
+        self.record(party, format!("aws {line}"), &answer);
         answer
     }
 
@@ -287,14 +265,9 @@ impl<'a> ChapterRun<'a> {
         self.chapter.facts.push((name.to_owned(), text.into()));
     }
 
-    /// Keeps AWS's answer to a question that its documentation leaves open.
-    pub fn saw(&mut self, assumption: &'static str, value: Value) {
-        self.chapter.sights.push(Sight { assumption, seen: Ok(value) });
-    }
-
-    /// Keeps the reason why such an answer was not seen.
-    pub fn did_not_see(&mut self, assumption: &'static str, why: &str) {
-        self.chapter.sights.push(Sight { assumption, seen: Err(why.to_owned()) });
+    /// Keeps AWS's answers to a question that its documentation leaves open, or the reason why there are none.
+    pub fn sees(&mut self, assumption: &'static str, seen: Result<Vec<Value>, String>) {
+        self.chapter.sights.push(Sight { assumption, seen });
     }
 
     /// The time since the last step began.
@@ -312,14 +285,13 @@ impl<'a> ChapterRun<'a> {
         &mut self,
         what: &str,
         limit: Duration,
-        arguments: &[&str],
+        line: &str,
         answer: impl Fn(&Value) -> Option<T>,
     ) -> Result<T> {
-        let stage = self.stage;
-        eventually(stage, what, limit, || Ok(answer(&self.ask(Party::Provider, arguments)?)))
+        eventually(self.stage, what, limit, || Ok(answer(&self.ask(Party::Provider, line)?)))
     }
 
-    /// Waits for a transition and returns it. The observer also sees the messages before it.
+    /// Waits for a transition and returns it. The messages before it are shown, too.
     pub fn wait_for(&mut self, label: &str, check: &str, words: &str) -> Result<Value> {
         let limit = self.stage.limits().alert;
         self.wait_for_within(limit, Wanted { label, check, words })
@@ -328,8 +300,7 @@ impl<'a> ChapterRun<'a> {
     /// Waits with another limit than that of an alert.
     pub fn wait_for_within(&mut self, limit: Duration, wanted: Wanted<'_>) -> Result<Value> {
         let Wanted { label, check, words } = wanted;
-        let stage = self.stage;
-        eventually(stage, &format!("[{label}] {check} with '{words}'"), limit, || {
+        eventually(self.stage, &format!("[{label}] {check} with '{words}'"), limit, || {
             self.receive()?;
             // A message counts once: its report on an earlier change does not answer a later one.
             let mut received =
@@ -348,8 +319,8 @@ impl<'a> ChapterRun<'a> {
             self.note("Who made the change", "not named: no trail records management events in this Region");
             return Ok(());
         };
-        let (stage, limit) = (self.stage, self.stage.limits().trail);
-        eventually(stage, &format!("an alert on {check} that names {administrator}"), limit, || {
+        let limit = self.stage.limits().trail;
+        eventually(self.stage, &format!("an alert on {check} that names {administrator}"), limit, || {
             self.receive()?;
             let mut named = self.chapter.alerts.iter().filter_map(|(alert, _)| named_by(alert, check));
             Ok(named.any(|principal| principal.ends_with(&administrator)).then_some(()))
@@ -364,7 +335,7 @@ impl<'a> ChapterRun<'a> {
         let last = self.chapter.alerts.last().map_or(self.since, |(alert, _)| alert.number.max(self.since));
         for alert in self.stage.alerts(WAIT)?.into_iter().filter(|alert| alert.number > last) {
             let after = self.step_began.elapsed();
-            self.observer.sent(&alert, after);
+            self.terminal.sent(&alert, after);
             self.chapter.alerts.push((alert, after));
         }
         Ok(())
@@ -395,21 +366,8 @@ impl<'a> ChapterRun<'a> {
         let Some((command, tree)) = self.stage.check()? else { return Ok(()) };
         self.step(what, &[command]);
         let worth_showing = |line: &&str| line.contains(expected) || line.contains(" pass, ");
-        self.observer.printed(&tree.lines().filter(worth_showing).collect::<Vec<_>>());
+        self.terminal.printed(&tree.lines().filter(worth_showing).collect::<Vec<_>>());
         ensure!(tree.contains(expected), "the command did not print '{expected}':\n{tree}");
         Ok(())
     }
-}
-
-/// A command in the form that a person types.
-fn shown(arguments: &[&str]) -> String {
-    let quoted = arguments.iter().map(|argument| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-        if !argument.is_empty() && argument.chars().all(plain) {
-            (*argument).to_owned()
-        } else {
-            format!("'{argument}'")
-        }
-    });
-    format!("aws {}", quoted.collect::<Vec<_>>().join(" "))
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::aws_cli;
-use crate::local_aws::text;
+use crate::local_aws::{quoted, text};
 use crate::{tool, top};
 
 /// An account and its caller.
@@ -46,7 +46,7 @@ impl Account {
         let endpoint = setting(profile, "endpoint_url");
         let mut account =
             Self { profile: profile.to_owned(), region, endpoint, id: String::new(), caller: String::new() };
-        let caller = account.aws(&["sts", "get-caller-identity"]).with_context(|| {
+        let caller = account.aws("sts get-caller-identity").with_context(|| {
             format!("AWS does not accept the profile {profile}; sign in first, for example: aws sso login --profile {profile}")
         })?;
         (account.id, account.caller) = (text(&caller, "/Account")?, text(&caller, "/Arn")?);
@@ -65,21 +65,9 @@ impl Account {
         self.caller.split(':').nth(1).unwrap_or("aws")
     }
 
-    /// Runs the AWS CLI and returns its output.
-    pub fn aws(&self, arguments: &[&str]) -> Result<Value> {
-        aws_cli::call(self.endpoint.as_deref(), arguments, &self.environment())
-    }
-
-    /// Runs a command line in a shell, with the pinned AWS CLI as `aws`, in a folder.
-    pub fn shell(&self, line: &str, folder: &Path) -> Result<()> {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let tools = tool("aws", "aws");
-        let tools = tools.parent().context("the tools have a folder")?;
-        let mut shell = self.command(Path::new("sh"));
-        shell.env("PATH", format!("{}:{path}", tools.display())).current_dir(folder).args(["-ec", line]);
-        let done = shell.stdin(Stdio::null()).output()?;
-        ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
-        Ok(())
+    /// Runs a command line of the AWS CLI and returns its output.
+    pub fn aws(&self, line: &str) -> Result<Value> {
+        aws_cli::call(self.endpoint.as_deref(), line, &self.environment())
     }
 
     /// Runs `infra/deploy.py`, as `make deploy` does, with these settings on top of the environment's. It writes to a
@@ -135,7 +123,8 @@ impl Account {
 
 /// A setting of a profile.
 fn setting(profile: &str, name: &str) -> Option<String> {
-    let done = aws_cli::run(&["configure", "get", name, "--profile", profile], &aws_cli::inherited().collect()).ok()?;
+    let get = format!("configure get {name} --profile {}", quoted(&profile));
+    let done = aws_cli::run(&get, &aws_cli::inherited().collect()).ok()?;
     let value = done.stdout.trim();
     (done.status == 0 && !value.is_empty()).then(|| value.to_owned())
 }

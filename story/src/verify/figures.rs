@@ -53,7 +53,9 @@ impl Figures {
         let range = |values: &[f64]| match values {
             [] => "none".to_owned(),
             [one] => format!("{one:.0} ms"),
-            [least, .., most] => format!("{least:.0} to {most:.0} ms, median {:.0} ms", median(values)),
+            [least, .., most] => {
+                format!("{least:.0} to {most:.0} ms, median {:.0} ms", values[values.len() / 2])
+            }
         };
         format!(
             "{} runs, {} failed; cold start {}; duration {}; memory {} of {} MB",
@@ -78,11 +80,6 @@ impl Figures {
             "memorySizeMB": self.memory_size,
         })
     }
-}
-
-/// The median of sorted values.
-fn median(values: &[f64]) -> f64 {
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -26,9 +26,8 @@ use self::profiles::Profiles;
 use self::report::VerifyReport;
 use self::settings::VerifySettings;
 use self::stacks::Names;
-use self::steps::VerifyFindings;
 use self::teardown::{Accounts, Left, Removal};
-use crate::chapters::{Chapter, ChapterResult, Scene, Story, StoryObserver, connections, health, settings as changes};
+use crate::chapters::{Chapter, ChapterResult, Scene, Story, connections, health, settings as changes};
 use crate::stage::{Limits, Party, StoryStage};
 use crate::terminal::{self, Terminal};
 use crate::top;
@@ -65,8 +64,15 @@ pub fn run(settings: &VerifySettings, interrupt: &Arc<AtomicBool>) -> Result<Ver
     let functions = functions(settings)?;
     let left = clean(&accounts, &earlier);
     ensure!(left == VerifyEnd::AsExpected, "what earlier runs left must be removed first; see above");
-    let stage = Profiles::new(accounts, names, &folder, Arc::clone(interrupt));
-    finish(&stage, play(&stage, &functions))
+    let stage = Profiles::new(accounts, names, functions, &folder, Arc::clone(interrupt));
+    let (began, timer, played) = (Timestamp::now(), Instant::now(), play(&stage));
+    let interrupted = stage.is_interrupted();
+    println!("{}Removing what was created.\n", if interrupted { "Interrupted. " } else { "" });
+    let (removals, left) = remove(&stage.accounts, &stage.names, Terminal::default());
+    terminal::print_results(&played);
+    let report = VerifyReport { began, took: timer.elapsed(), interrupted, played, removals, left, stage: &stage };
+    println!("\nThe report, to be attached to an issue: {}", report.write()?.display());
+    Ok(report.end())
 }
 
 /// The functions' location. They are built before any resource is created, since a build can take a quarter of an hour.
@@ -106,11 +112,11 @@ fn open(settings: &VerifySettings) -> Result<Accounts> {
 
 /// Removes the leftovers of earlier runs.
 fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
-    let mut terminal = Terminal::default();
+    let terminal = Terminal::default();
     let mut end = VerifyEnd::AsExpected;
     for names in earlier {
         terminal.step(&format!("An earlier run, {}, left something", names.run), &[]);
-        let (_, left) = remove(accounts, names, &mut terminal);
+        let (_, left) = remove(accounts, names, terminal);
         if !left.is_empty() {
             end = VerifyEnd::Otherwise;
         }
@@ -122,7 +128,7 @@ fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
 }
 
 /// Removes a run's resources and prints the leftovers.
-fn remove(accounts: &Accounts, names: &Names, terminal: &mut Terminal) -> (Vec<Removal>, Vec<Left>) {
+fn remove(accounts: &Accounts, names: &Names, terminal: Terminal) -> (Vec<Removal>, Vec<Left>) {
     let is_local = accounts.values().any(Account::is_local);
     let limits = if is_local { Limits::LOCAL } else { Limits::AWS };
     let removals = teardown::remove(accounts, names, limits, |what| terminal.step(&format!("Removing {what}"), &[]));
@@ -139,107 +145,71 @@ fn remove(accounts: &Accounts, names: &Names, terminal: &mut Terminal) -> (Vec<R
     (removals, left)
 }
 
-/// The played chapters and the findings.
-struct Play {
-    began: Timestamp,
-    timer: Instant,
-    played: Vec<ChapterResult>,
-    findings: VerifyFindings,
-}
+/// The chapters before the scene is known. Each needs the one before it.
+const SET_UP: [Chapter; 3] = [steps::SERVICE, steps::GUARD, steps::NETWORKS];
 
-/// Plays all chapters, until the end or an interrupt.
-fn play(stage: &Profiles, functions: &str) -> Play {
-    let mut terminal = Terminal::default();
-    let findings = VerifyFindings::default();
-    let (began, timer) = (Timestamp::now(), Instant::now());
-    let mut played = set_up(stage, functions, &mut terminal);
-    if played.iter().all(ChapterResult::is_ok) && !stage.is_interrupted() {
-        match steps::scene(stage) {
-            Ok(scene) => played.extend(chapters(stage, &scene, &findings, &mut terminal)),
-            Err(error) => println!("NOT OK: {error:#}"),
-        }
-    }
-    Play { began, timer, played, findings }
-}
+const CHAPTERS: [Chapter; 23] = [
+    connections::WAITING,
+    connections::DBT_REQUESTS,
+    steps::NOTIFICATION,
+    assumptions::ANSWERS,
+    connections::EVERY_ACCOUNT_ALLOWED,
+    connections::UNTRUSTED_REQUESTS,
+    connections::UNTRUSTED_LEAVES,
+    connections::ONLY_DBT_ALLOWED,
+    health::TARGET_FAILS,
+    health::TARGET_RECOVERS,
+    changes::CROSS_ZONE,
+    steps::CHANGE,
+    changes::REMOVED_RULE,
+    changes::DELETED_LISTENER,
+    changes::ACCEPTANCE,
+    connections::OTHER_CUSTOMER_REQUESTS,
+    connections::DBT_LEAVES,
+    connections::OTHER_CUSTOMER_IS_REJECTED,
+    steps::TEST_MESSAGE,
+    steps::DEAD_LETTERS,
+    steps::ALARMS,
+    steps::FIGURES,
+    assumptions::PUBLISHED,
+];
 
-fn set_up(stage: &Profiles, functions: &str, terminal: &mut Terminal) -> Vec<ChapterResult> {
-    let scene = Scene::default();
-    let mut story = Story::new(stage, &scene, terminal);
-    let mut played = vec![story.play_with(steps::SERVICE, |run| steps::service(run, stage))];
-    if played.iter().all(ChapterResult::is_ok) {
-        played.push(story.play_with(steps::GUARD, |run| steps::guard(run, stage, functions)));
-    }
-    if played.iter().all(ChapterResult::is_ok) {
-        played.push(story.play_with(steps::NETWORKS, |run| steps::networks(run, stage)));
-    }
-    played
-}
-
-/// A chapter to play or skip.
-type ChapterStep<'a> = Box<dyn FnOnce(&mut Story<'_>) -> ChapterResult + 'a>;
-
-/// Plays the chapters in turn. A failed chapter does not end the run. After Ctrl-C, no further chapter begins.
-fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal: &mut Terminal) -> Vec<ChapterResult> {
-    let mut story = Story::new(stage, scene, terminal);
+/// Plays all chapters, until the end or an interrupt. After Ctrl-C, no further chapter begins.
+fn play(stage: &Profiles) -> Vec<ChapterResult> {
+    let (terminal, nothing) = (Terminal::default(), Scene::default());
+    let mut story = Story::new(stage, &nothing, terminal);
     let mut played: Vec<ChapterResult> = Vec::new();
-    let shared = |chapter: Chapter| -> ChapterStep<'_> { Box::new(move |story| story.play(chapter)) };
-    let of_untrusted = |chapter: Chapter| -> ChapterStep<'_> {
-        let is_given = stage.account(Party::Untrusted).is_ok();
-        Box::new(move |story| match is_given {
-            true => story.play(chapter),
-            false => story.skip((chapter.title, chapter.expected), "STRANGER_PROFILE names no third account"),
-        })
-    };
-    let steps: Vec<ChapterStep<'_>> = vec![
-        shared(connections::WAITING),
-        shared(connections::DBT_REQUESTS),
-        Box::new(|story| story.play_with(assumptions::NOTIFICATION, |run| steps::notification(run, stage))),
-        Box::new(|story| story.play_with(assumptions::ANSWERS, |run| assumptions::answers(run, stage))),
-        shared(connections::EVERY_ACCOUNT_ALLOWED),
-        of_untrusted(connections::UNTRUSTED_REQUESTS),
-        of_untrusted(connections::UNTRUSTED_LEAVES),
-        shared(connections::ONLY_DBT_ALLOWED),
-        shared(health::TARGET_FAILS),
-        shared(health::TARGET_RECOVERS),
-        shared(changes::CROSS_ZONE),
-        Box::new(|story| match scene.administrator {
-            Some(_) => story.play_with(steps::CHANGE, |run| steps::change(run, stage, findings)),
-            None => story.skip(steps::CHANGE, "no trail records management events in this Region"),
-        }),
-        shared(changes::REMOVED_RULE),
-        shared(changes::DELETED_LISTENER),
-        shared(changes::ACCEPTANCE),
-        shared(connections::OTHER_CUSTOMER_REQUESTS),
-        shared(connections::DBT_LEAVES),
-        shared(connections::OTHER_CUSTOMER_IS_REJECTED),
-        Box::new(|story| story.play_with(steps::TEST_MESSAGE, |run| steps::test_message(run, stage))),
-        Box::new(|story| story.play_with(steps::DEAD_LETTERS, |run| steps::dead_letters(run, stage))),
-        Box::new(|story| story.play_with(steps::ALARMS, |run| steps::alarms(run, stage))),
-        Box::new(|story| story.play_with(steps::FIGURES, |run| steps::figures(run, stage, findings))),
-        Box::new(|story| story.play_with(assumptions::PUBLISHED, |run| assumptions::published(run, stage))),
-    ];
-    for step in steps {
-        if stage.is_interrupted() {
-            break;
+    for chapter in SET_UP {
+        played.push(story.play(chapter));
+        if stage.is_interrupted() || !played.iter().all(ChapterResult::is_ok) {
+            return played;
         }
-        played.push(step(&mut story));
     }
-    *findings.notifications.borrow_mut() = steps::notifications(stage).unwrap_or_default();
+    match steps::scene(stage) {
+        Ok(scene) => played.extend(chapters(stage, &scene, terminal)),
+        Err(error) => println!("NOT OK: {error:#}"),
+    }
     played
 }
 
-/// Removes everything, writes the report, and returns the outcome.
-fn finish(stage: &Profiles, play: Play) -> Result<VerifyEnd> {
-    let interrupted = stage.is_interrupted();
-    println!(
-        "{}\n",
-        if interrupted { "Interrupted: removing what was created." } else { "Removing what was created." }
-    );
-    let (removals, left) = remove(&stage.accounts, &stage.names, &mut Terminal::default());
-    terminal::print_results(&play.played);
-    let Play { began, timer, played, findings } = play;
-    let report = VerifyReport { began, took: timer.elapsed(), interrupted, played, removals, left, findings, stage };
-    let page = report.write(&stage.folder)?;
-    println!("\nThe report, to be attached to an issue: {}", page.display());
-    Ok(report.end())
+/// Plays the chapters in turn. A failed chapter does not end the run.
+fn chapters(stage: &Profiles, scene: &Scene, terminal: Terminal) -> Vec<ChapterResult> {
+    let mut story = Story::new(stage, scene, terminal);
+    let play = |chapter: Chapter| match why_skipped(chapter, stage, scene) {
+        Some(reason) => story.skip(chapter, reason),
+        None => story.play(chapter),
+    };
+    let played = CHAPTERS.into_iter().take_while(|_| !stage.is_interrupted()).map(play).collect();
+    // For the report: what has arrived since the last chapter that read it.
+    let _ = stage.events();
+    played
+}
+
+fn why_skipped(chapter: Chapter, stage: &Profiles, scene: &Scene) -> Option<&'static str> {
+    let is_one_of = |chapters: &[Chapter]| chapters.iter().any(|each| each.title == chapter.title);
+    if is_one_of(&[connections::UNTRUSTED_REQUESTS, connections::UNTRUSTED_LEAVES]) {
+        return stage.account(Party::Untrusted).is_err().then_some("STRANGER_PROFILE names no third account");
+    }
+    let is_unseen = is_one_of(&[steps::CHANGE]) && scene.administrator.is_none();
+    is_unseen.then_some("no trail records management events in this Region")
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::account::Account;
-use super::stacks::{self, Names, TAG};
+use super::figures::Figures;
+use super::stacks::{Names, TAG};
 use super::teardown::Accounts;
-use crate::command;
+use crate::local_aws::list;
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
+use crate::{aws_cli, command};
 
 /// The accounts, and the run's resources in them so far.
 #[derive(Debug)]
@@ -24,8 +26,12 @@ pub struct Profiles {
     pub accounts: Accounts,
     /// The names of the run's stacks.
     pub names: Names,
+    /// The functions' location.
+    pub functions: String,
     /// The folder for the report.
     pub folder: PathBuf,
+    /// The functions' figures.
+    pub figures: RefCell<Vec<Figures>>,
     interrupt: Arc<AtomicBool>,
     outputs: RefCell<BTreeMap<Party, BTreeMap<String, String>>>,
     alerts: RefCell<Vec<SentAlert>>,
@@ -43,20 +49,38 @@ pub struct QueueEvent {
 }
 
 impl QueueEvent {
-    /// The text and the arrival time, if it is a connection notification.
-    pub fn notification(&self) -> Option<(String, Timestamp)> {
+    /// SNS's envelope and the text in it, if it is a message of SNS's.
+    pub fn message(&self) -> Option<(Value, String)> {
         let envelope: Value = serde_json::from_str(&self.body).ok()?;
-        Some((envelope["Message"].as_str()?.to_owned(), self.received))
+        let text = envelope["Message"].as_str()?.to_owned();
+        Some((envelope, text))
+    }
+
+    /// CloudTrail's record in EventBridge's event, if it is one.
+    pub fn record(&self) -> Option<Value> {
+        let event: Value = serde_json::from_str(&self.body).ok()?;
+        (event["detail-type"] == "AWS API Call via CloudTrail").then_some(event)
+    }
+
+    /// The guard's message.
+    fn alert(&self, number: i64) -> Option<SentAlert> {
+        let (envelope, text) = self.message()?;
+        let content: Value = serde_json::from_str(&text).ok()?;
+        content["transitions"].is_array().then_some(())?;
+        let subject = envelope["Subject"].as_str().unwrap_or_default().to_owned();
+        Some(SentAlert { number, subject, received: self.received, content })
     }
 }
 
 impl Profiles {
     /// An empty stage. Ctrl-C sets `interrupt`.
-    pub fn new(accounts: Accounts, names: Names, folder: &Path, interrupt: Arc<AtomicBool>) -> Self {
+    pub fn new(accounts: Accounts, names: Names, functions: String, folder: &Path, interrupt: Arc<AtomicBool>) -> Self {
         Self {
             accounts,
             names,
+            functions,
             folder: folder.to_owned(),
+            figures: RefCell::default(),
             interrupt,
             outputs: RefCell::default(),
             alerts: RefCell::default(),
@@ -79,7 +103,7 @@ impl Profiles {
     pub fn output(&self, party: Party, key: &str) -> Result<String> {
         let outputs = self.outputs.borrow();
         let outputs = outputs.get(&party).with_context(|| format!("{party:?} has no stack yet"))?;
-        stacks::output(outputs, key).map(ToOwned::to_owned)
+        outputs.get(key).cloned().with_context(|| format!("the stack has no output {key}"))
     }
 
     /// AWS's events to the guard so far: connection notifications and CloudTrail's events.
@@ -87,25 +111,38 @@ impl Profiles {
         let queue = self.output(Party::Provider, "EventQueueUrl")?;
         let received = self.receive(&queue, Duration::ZERO)?;
         self.events.borrow_mut().extend(received);
-        Ok(self.events.borrow().clone())
+        Ok(self.received_events())
+    }
+
+    /// The events that were received, without asking for others.
+    pub fn received_events(&self) -> Vec<QueueEvent> {
+        self.events.borrow().clone()
+    }
+
+    /// CloudTrail's event of the change of cross-zone load balancing, as EventBridge delivered it, and the time of its
+    /// arrival. The queue also gets the records of changes to the endpoint service.
+    pub fn change(&self) -> Option<(Value, Timestamp)> {
+        let events = self.events.borrow();
+        let mut records = events.iter().filter_map(|event| Some((event.record()?, event.received)));
+        records.find(|(record, _)| record["detail"]["eventName"] == "ModifyLoadBalancerAttributes")
     }
 
     /// A queue's messages that are new to this run. They stay hidden in the queue and are deleted with it.
     fn receive(&self, queue: &str, wait: Duration) -> Result<Vec<QueueEvent>> {
-        let (mut received, mut wait) = (Vec::new(), wait.as_secs().to_string());
+        let (mut received, mut wait) = (Vec::new(), wait.as_secs());
         loop {
-            #[rustfmt::skip]
-            let answer = self.account(Party::Provider)?.aws(&["sqs", "receive-message", "--queue-url", queue,
-                "--max-number-of-messages", "10", "--attribute-names", "SentTimestamp", "--wait-time-seconds", &wait])?;
-            let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+            let options =
+                format!("--max-number-of-messages 10 --attribute-names SentTimestamp --wait-time-seconds {wait}");
+            let receive = format!("sqs receive-message --queue-url {queue} {options}");
+            let answer = self.account(Party::Provider)?.aws(&receive)?;
             // A queue can deliver a message twice, and can return fewer messages than it has.
-            let new = messages.iter().filter(|message| self.is_new(message));
+            let new = list(&answer["Messages"]).filter(|message| self.is_new(message));
             received.extend(new.filter_map(event));
-            if messages.len() < 10 {
+            if list(&answer["Messages"]).count() < 10 {
                 received.sort_by_key(|event| event.received);
                 return Ok(received);
             }
-            "0".clone_into(&mut wait);
+            wait = 0;
         }
     }
 
@@ -119,22 +156,15 @@ fn event(message: &Value) -> Option<QueueEvent> {
     Some(QueueEvent { received: Timestamp::from_millisecond(sent).ok()?, body: message["Body"].as_str()?.to_owned() })
 }
 
-/// The guard's message in SNS's envelope.
-fn alert(number: i64, event: &QueueEvent) -> Option<SentAlert> {
-    let envelope: Value = serde_json::from_str(&event.body).ok()?;
-    let content: Value = serde_json::from_str(envelope["Message"].as_str()?).ok()?;
-    content["transitions"].is_array().then_some(())?;
-    let subject = envelope["Subject"].as_str().unwrap_or_default().to_owned();
-    Some(SentAlert { number, subject, received: event.received, content })
-}
-
 impl StoryStage for Profiles {
-    fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value> {
-        self.account(party)?.aws(arguments)
+    fn aws(&self, party: Party, line: &str) -> Result<Value> {
+        self.account(party)?.aws(line)
     }
 
     fn shell(&self, line: &str) -> Result<()> {
-        self.account(Party::Provider)?.shell(line, &self.folder)
+        let mut shell = self.account(Party::Provider)?.command(Path::new("sh"));
+        shell.current_dir(&self.folder);
+        aws_cli::run_in_shell(shell, line)
     }
 
     fn alerts(&self, wait: Duration) -> Result<Vec<SentAlert>> {
@@ -143,28 +173,25 @@ impl StoryStage for Profiles {
         for event in self.receive(&queue, wait)? {
             let mut alerts = self.alerts.borrow_mut();
             let number = alerts.last().map_or(1, |last| last.number + 1);
-            alerts.extend(alert(number, &event));
+            alerts.extend(event.alert(number));
         }
         Ok(self.alerts.borrow().clone())
     }
 
-    fn endpoint_arguments(&self, party: Party) -> Result<Vec<String>> {
+    fn endpoint_options(&self, party: Party) -> Result<String> {
         let [vpc, subnets, group] = ["VpcId", "SubnetIds", "SecurityGroupId"].map(|output| self.output(party, output));
+        let place = format!("--vpc-id {} --subnet-ids {}", vpc?, subnets?.replace(',', " "));
         let tags = format!("ResourceType=vpc-endpoint,Tags=[{{Key={TAG},Value={}}}]", self.names.run);
-        let mut arguments = vec!["--vpc-id".to_owned(), vpc?, "--subnet-ids".to_owned()];
-        arguments.extend(subnets?.split(',').map(ToOwned::to_owned));
-        arguments.extend(["--security-group-ids".to_owned(), group?, "--tag-specifications".to_owned(), tags]);
-        Ok(arguments)
+        Ok(format!("{place} --security-group-ids {} --tag-specifications {tags}", group?))
     }
 
     fn set_target_health(&self, healthy: bool) -> Result<Vec<String>> {
-        let status = if healthy { 200 } else { 503 };
+        let status = if healthy { "200" } else { "503" };
         let response = self.output(Party::Provider, "ResponseArn")?;
-        let actions = format!(
-            r#"[{{"Type":"fixed-response","FixedResponseConfig":{{"StatusCode":"{status}","ContentType":"text/plain"}}}}]"#
-        );
-        let command = ["elbv2", "modify-listener", "--listener-arn", &response, "--default-actions", &actions];
-        self.aws(Party::Provider, &command)?;
+        let answer = json!({"StatusCode": status, "ContentType": "text/plain"});
+        let actions = json!([{"Type": "fixed-response", "FixedResponseConfig": answer}]);
+        let modify = format!("elbv2 modify-listener --listener-arn {response} --default-actions '{actions}'");
+        self.aws(Party::Provider, &modify)?;
         Ok(vec![format!("the Application Load Balancer that is the target now answers {status}")])
     }
 
@@ -183,5 +210,9 @@ impl StoryStage for Profiles {
 
     fn is_interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
+    }
+
+    fn profiles(&self) -> Option<&Profiles> {
+        Some(self)
     }
 }

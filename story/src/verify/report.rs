@@ -1,6 +1,6 @@
 //! The report: everything that happened, masked, to be attached to an issue.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::VerifyEnd;
-use super::assumptions::{self, ASSUMPTIONS, Assumption, SeenIn};
+use super::account::Account;
+use super::assumptions::{Assumption, SeenIn, assumptions};
 use super::figures::Figures;
 use super::markdown;
 use super::mask::Mask;
-use super::profiles::Profiles;
-use super::steps::{self, VerifyFindings};
+use super::profiles::{Profiles, QueueEvent};
+use super::steps;
 use super::teardown::{Left, Removal};
 use crate::chapters::{ChapterOutcome, ChapterResult, connections, health, settings};
 use crate::stage::Party;
@@ -22,7 +23,7 @@ use crate::stage::Party;
 pub const STATEMENTS: [(&str, &[&str]); 7] = [
     (
         "EC2 sends connection notifications, and the guard accepts dbt's request within seconds.",
-        &[connections::DBT_REQUESTS.title, assumptions::NOTIFICATION.0],
+        &[connections::DBT_REQUESTS.title, steps::NOTIFICATION.title],
     ),
     (
         "A second request of dbt's account is held and reported, and does not get in when the first endpoint goes.",
@@ -38,7 +39,7 @@ pub const STATEMENTS: [(&str, &[&str]); 7] = [
     ),
     (
         "CloudTrail's events reach the guard, and its alerts name who made a change.",
-        &[settings::CROSS_ZONE.title, steps::CHANGE.0],
+        &[settings::CROSS_ZONE.title, steps::CHANGE.title],
     ),
     (
         "The guard reads the answers of Elastic Load Balancing and EC2 correctly: health, listeners, security groups, acceptance.",
@@ -52,9 +53,9 @@ pub const STATEMENTS: [(&str, &[&str]); 7] = [
     ),
     (
         "The stack deploys and rings no alarm, its roles may do what the functions do, and its alerts reach the subscribers of a topic.",
-        &[steps::GUARD.0, steps::TEST_MESSAGE.0, steps::DEAD_LETTERS.0, steps::ALARMS.0],
+        &[steps::GUARD.title, steps::TEST_MESSAGE.title, steps::DEAD_LETTERS.title, steps::ALARMS.title],
     ),
-    ("Run times, memory and cold starts are those of Lambda.", &[steps::FIGURES.0]),
+    ("Run times, memory and cold starts are those of Lambda.", &[steps::FIGURES.title]),
 ];
 
 /// Features that no run of `make verify` can prove.
@@ -76,8 +77,6 @@ pub struct VerifyReport<'a> {
     pub removals: Vec<Removal>,
     /// The leftovers.
     pub left: Vec<Left>,
-    /// Further findings.
-    pub findings: VerifyFindings,
     /// The stage of the run.
     pub stage: &'a Profiles,
 }
@@ -93,27 +92,23 @@ impl VerifyReport<'_> {
     }
 
     /// Writes `report.md`, and returns its path.
-    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
-        let path = folder.join("report.md");
+    pub fn write(&self) -> Result<PathBuf> {
+        let path = self.stage.folder.join("report.md");
         std::fs::write(&path, markdown::render(&self.data()))
             .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(path)
     }
 
-    fn mask(&self) -> Mask {
-        let accounts: Vec<_> = self.stage.accounts.iter().map(|(party, account)| (part(*party), account)).collect();
-        Mask::new(&accounts)
-    }
-
     fn is_local(&self) -> bool {
-        self.stage.accounts.values().any(super::account::Account::is_local)
+        self.stage.accounts.values().any(Account::is_local)
     }
 
     /// Everything, masked.
     fn data(&self) -> Value {
-        let mask = self.mask();
+        let accounts: Vec<_> = self.stage.accounts.iter().map(|(party, account)| (part(*party), account)).collect();
+        let events = self.stage.received_events();
         let region = self.stage.accounts.get(&Party::Provider).map(|account| account.region.clone());
-        mask.json(&json!({
+        Mask::new(&accounts).json(&json!({
             "schemaVersion": "1.0",
             "verdict": self.verdict(),
             "run": self.stage.names.run,
@@ -128,13 +123,17 @@ impl VerifyReport<'_> {
             })).collect::<Vec<_>>(),
             "notProved": NOT_PROVED,
             "steps": self.played.iter().map(step_json).collect::<Vec<_>>(),
-            "assumptions": self.sights().iter().map(|(assumption, seen)| json!({
-                "id": assumption.id, "question": assumption.question,
-                "seen": seen.as_ref().ok(), "notSeen": seen.as_ref().err(),
-            })).collect::<Vec<_>>(),
-            "connectionNotifications": *self.findings.notifications.borrow(),
-            "cloudTrailEvent": *self.findings.change.borrow(),
-            "functions": self.findings.figures.borrow().iter().map(Figures::json).collect::<Vec<_>>(),
+            "assumptions": assumptions().iter().map(|assumption| {
+                let seen = self.sight(assumption);
+                json!({
+                    "id": assumption.id, "question": assumption.question,
+                    "seen": seen.as_ref().ok(), "notSeen": seen.as_ref().err(),
+                })
+            }).collect::<Vec<_>>(),
+            "connectionNotifications": events.iter().filter_map(QueueEvent::message).map(|(_, text)| text)
+                .collect::<Vec<_>>(),
+            "cloudTrailEvent": self.stage.change().map(|(event, _)| event),
+            "functions": self.stage.figures.borrow().iter().map(Figures::json).collect::<Vec<_>>(),
             "removed": self.removals.iter().map(|removal| json!({
                 "what": removal.what, "error": removal.result.as_ref().err().map(|error| format!("{error:#}")),
             })).collect::<Vec<_>>(),
@@ -179,26 +178,22 @@ impl VerifyReport<'_> {
         }
     }
 
-    /// For each assumption, the different answers in this run, or the reason why there are none.
-    fn sights(&self) -> Vec<(&'static Assumption, Result<Vec<Value>, String>)> {
-        ASSUMPTIONS.iter().map(|assumption| (assumption, self.sight(assumption))).collect()
-    }
-
+    /// The different answers in this run to an assumption, or the reason why there are none.
     fn sight(&self, assumption: &Assumption) -> Result<Vec<Value>, String> {
         let (mut seen, mut why) = (Vec::new(), None);
         let sights = self.played.iter().flat_map(|played| &played.sights);
         for sight in sights.filter(|sight| sight.assumption == assumption.id) {
             match &sight.seen {
-                Ok(value) if seen.contains(value) => {}
-                Ok(value) => seen.push(value.clone()),
+                Ok(values) => seen.extend(values.clone()),
                 Err(reason) => why = Some(reason.clone()),
             }
         }
         if !seen.is_empty() {
-            return Ok(seen);
+            let is_new = |(index, value): &(usize, &Value)| !seen[..*index].contains(value);
+            return Ok(seen.iter().enumerate().filter(is_new).map(|(_, value)| value.clone()).collect());
         }
-        Err(why.unwrap_or_else(|| match assumption.seen {
-            SeenIn::Nowhere(reason) => reason.to_owned(),
+        Err(why.unwrap_or_else(|| match &assumption.seen {
+            SeenIn::Nowhere(reason) => reason.clone(),
             SeenIn::Chapter(title) => self.why_not(title).map_or_else(|| format!("not in: {title}"), |(_, why)| why),
         }))
     }
@@ -238,7 +233,7 @@ fn step_json(played: &ChapterResult) -> Value {
 fn outcome(outcome: &ChapterOutcome) -> (&'static str, Option<String>) {
     match outcome {
         ChapterOutcome::AsExpected => ("as expected", None),
-        ChapterOutcome::Failed(error) => ("failed", Some(format!("{error:#}"))),
+        ChapterOutcome::Failed(error) => ("failed", Some(error.clone())),
         ChapterOutcome::Skipped(reason) => ("skipped", Some(reason.clone())),
     }
 }
@@ -249,13 +244,12 @@ fn seconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
-
-    use anyhow::anyhow;
 
     use super::*;
     use crate::chapters::Sight;
-    use crate::verify::assumptions;
+    use crate::verify::assumptions::{ANSWERS, PUBLISHED};
     use crate::verify::stacks::Names;
 
     #[test]
@@ -271,48 +265,30 @@ mod tests {
     #[test]
     fn each_assumption_is_seen_or_has_a_reason() {
         let (names, accounts) = (Names { run: "0123abcd".to_owned() }, super::super::teardown::Accounts::default());
-        let stage = Profiles::new(accounts, names, Path::new("/"), Arc::default());
-        let sight = |assumption, seen: Result<Value, &str>| Sight { assumption, seen: seen.map_err(ToOwned::to_owned) };
-        let chapter = |(title, expected): (&'static str, &'static str), outcome, sights| ChapterResult {
-            title,
-            expected,
-            outcome,
-            took: Duration::ZERO,
-            exchanges: Vec::new(),
-            alerts: Vec::new(),
-            facts: Vec::new(),
-            sights,
-        };
-        let spelling = connections::STATE_SPELLING;
-        let requests = (connections::DBT_REQUESTS.title, connections::DBT_REQUESTS.expected);
-        let played = vec![
-            chapter(
-                requests,
-                ChapterOutcome::AsExpected,
-                ["pending", "available", "pending"].map(|state| sight(spelling, Ok(json!(state)))).into(),
-            ),
-            chapter(
-                assumptions::ANSWERS,
-                ChapterOutcome::Failed(anyhow!("no answer")),
-                vec![sight("own-region", Ok(Value::Null)), sight("service-zones", Err("the profile may not ask"))],
-            ),
-        ];
+        let stage = Profiles::new(accounts, names, String::new(), Path::new("/"), Arc::default());
+        let sight =
+            |assumption, seen: Result<Vec<Value>, &str>| Sight { assumption, seen: seen.map_err(ToOwned::to_owned) };
+        let mut requests = ChapterResult::new(connections::DBT_REQUESTS, ChapterOutcome::AsExpected);
+        requests.sights =
+            ["pending", "available", "pending"].map(|state| sight("state-spelling", Ok(vec![json!(state)]))).into();
+        let mut answers = ChapterResult::new(ANSWERS, ChapterOutcome::Failed("no answer".to_owned()));
+        answers.sights =
+            vec![sight("own-region", Ok(vec![Value::Null])), sight("service-zones", Err("the profile may not ask"))];
         let report = VerifyReport {
             began: Timestamp::UNIX_EPOCH,
             took: Duration::ZERO,
             interrupted: false,
-            played,
+            played: vec![requests, answers],
             removals: Vec::new(),
             left: Vec::new(),
-            findings: VerifyFindings::default(),
             stage: &stage,
         };
-        let seen = |id: &str| report.sights().into_iter().find(|(each, _)| each.id == id).unwrap().1;
-        assert_eq!(seen(spelling), Ok(vec![json!("pending"), json!("available")]));
+        let seen = |id: &str| report.sight(assumptions().iter().find(|each| each.id == id).unwrap());
+        assert_eq!(seen("state-spelling"), Ok(vec![json!("pending"), json!("available")]));
         assert_eq!(seen("own-region"), Ok(vec![Value::Null]), "what a failed step saw counts");
         assert_eq!(seen("service-zones"), Err("the profile may not ask".to_owned()));
-        assert_eq!(seen("managed-resources"), Err(format!("failed: {}", assumptions::ANSWERS.0)));
-        assert_eq!(seen("service-metrics"), Err(format!("not reached: {}", assumptions::PUBLISHED.0)));
+        assert_eq!(seen("managed-resources"), Err(format!("failed: {}", ANSWERS.title)));
+        assert_eq!(seen("service-metrics"), Err(format!("not reached: {}", PUBLISHED.title)));
         assert!(seen("zonal-shift").unwrap_err().contains("a client and servers in two zones"));
     }
 }

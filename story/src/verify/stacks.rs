@@ -1,14 +1,13 @@
 //! The stacks of a run: their names, their creation, and the proof that a stack is a run's own.
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::account::Account;
-use crate::local_aws::text;
+use crate::local_aws::{list, poll_every, quoted, text};
+use crate::stack::outputs;
 use crate::stage::{Limits, StoryStage, eventually};
 use crate::top;
 
@@ -61,26 +60,19 @@ pub struct Found {
 /// The account's stacks of all runs, with a run's name and a run's tag. A stack with only such a name is somebody
 /// else's. A stack whose first change set was never executed has no tags yet, and no resources.
 pub fn of_all_runs(account: &Account) -> Result<Vec<(Names, Found)>> {
-    let answer = account.aws(&["cloudformation", "describe-stacks"])?;
-    let stacks = answer["Stacks"].as_array().into_iter().flatten();
-    Ok(stacks.filter_map(|stack| Some((owner(stack)?, found(stack)))).collect())
+    let answer = account.aws("cloudformation describe-stacks")?;
+    Ok(list(&answer["Stacks"]).filter_map(|stack| Some((owner(stack)?, found(stack)))).collect())
 }
 
 fn owner(stack: &Value) -> Option<Names> {
     let names = Names::of_stack(stack["StackName"].as_str()?)?;
-    let tags = stack["Tags"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_tagged = tags.iter().any(|tag| tag["Key"] == TAG && tag["Value"] == names.run.as_str());
+    let is_tagged = list(&stack["Tags"]).any(|tag| tag["Key"] == TAG && tag["Value"] == names.run.as_str());
     (is_tagged || stack["StackStatus"] == "REVIEW_IN_PROGRESS").then_some(names)
 }
 
 fn found(stack: &Value) -> Found {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let outputs = stack["Outputs"].as_array().into_iter().flatten();
-    Found {
-        name: word(&stack["StackName"]),
-        status: word(&stack["StackStatus"]),
-        outputs: outputs.map(|output| (word(&output["OutputKey"]), word(&output["OutputValue"]))).collect(),
-    }
+    Found { name: word(&stack["StackName"]), status: word(&stack["StackStatus"]), outputs: outputs(stack) }
 }
 
 /// The run's own stack with this name, if it exists.
@@ -97,17 +89,17 @@ pub fn create(
     (name, template): (&str, &str),
     parameters: &[(&str, &str)],
 ) -> Result<BTreeMap<String, String>> {
-    let template = format!("file://{}", top().join("infra").join(template).display());
-    let (run, tag) =
-        (format!("ParameterKey=Run,ParameterValue={}", names.run), format!("Key={TAG},Value={}", names.run));
+    let template = top().join("infra").join(template);
+    let all = [("Run", names.run.as_str())].into_iter().chain(parameters.iter().copied());
     // Commas would end a value in the CLI's short form.
-    let parameters = parameters.iter().map(|(key, value)| format!("ParameterKey={key},ParameterValue=\"{value}\""));
-    let parameters: Vec<String> = parameters.collect();
-    let mut command =
-        vec!["cloudformation", "create-stack", "--stack-name", name, "--template-body", &template, "--tags", &tag];
-    command.extend(["--parameters", &run]);
-    command.extend(parameters.iter().map(String::as_str));
-    account.aws(&command)?;
+    let parameters = all.map(|(key, value)| format!("'ParameterKey={key},ParameterValue=\"{value}\"'"));
+    account.aws(&format!(
+        "cloudformation create-stack --stack-name {name} --template-body {} --tags Key={TAG},Value={} \
+         --parameters {}",
+        quoted(&format!("file://{}", template.display())),
+        names.run,
+        parameters.collect::<Vec<_>>().join(" ")
+    ))?;
     let limit = stage.limits().stack;
     let stack = eventually(stage, &format!("the stack {name} to be created"), limit, || {
         let stack = of_run(account, names, name)?;
@@ -121,8 +113,8 @@ pub fn create(
 
 /// The reasons for the failures of a stack's resources.
 fn reasons(account: &Account, name: &str) -> Result<String> {
-    let events = account.aws(&["cloudformation", "describe-stack-events", "--stack-name", name])?;
-    let failed = events["StackEvents"].as_array().into_iter().flatten().filter_map(|event| {
+    let events = account.aws(&format!("cloudformation describe-stack-events --stack-name {name}"))?;
+    let failed = list(&events["StackEvents"]).filter_map(|event| {
         let is_failed = event["ResourceStatus"].as_str()?.ends_with("_FAILED");
         let reason = event["ResourceStatusReason"].as_str().unwrap_or("no reason given");
         is_failed.then(|| format!("{}: {reason}", event["LogicalResourceId"].as_str().unwrap_or_default()))
@@ -137,7 +129,7 @@ pub fn delete(account: &Account, names: &Names, name: &str, limits: Limits) -> R
         return Ok(());
     }
     for _ in 0..2 {
-        account.aws(&["cloudformation", "delete-stack", "--stack-name", name])?;
+        account.aws(&format!("cloudformation delete-stack --stack-name {name}"))?;
         if is_gone_in_time(account, names, name, limits)? {
             return Ok(());
         }
@@ -148,34 +140,26 @@ pub fn delete(account: &Account, names: &Names, name: &str, limits: Limits) -> R
 /// Waits until the stack is gone or its deletion has failed. Ctrl-C does not end this wait, since Ctrl-C asks for the
 /// deletion.
 fn is_gone_in_time(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<bool> {
-    let deadline = Instant::now() + limits.stack;
-    while let Some(stack) = of_run(account, names, name)? {
-        if stack.status == "DELETE_FAILED" {
-            return Ok(false);
-        }
-        ensure!(Instant::now() < deadline, "the stack {name} is still {}", stack.status);
-        thread::sleep(limits.poll);
-    }
-    Ok(true)
-}
-
-/// An output of a stack.
-pub fn output<'a>(outputs: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str> {
-    outputs.get(key).map(String::as_str).ok_or_else(|| anyhow::anyhow!("the stack has no output {key}"))
+    poll_every(limits.poll, limits.stack, &format!("the stack {name} to be deleted"), || {
+        let status = of_run(account, names, name)?.map(|stack| stack.status);
+        Ok(match status.as_deref() {
+            None => Some(true),
+            Some("DELETE_FAILED") => Some(false),
+            Some(_) => None,
+        })
+    })
 }
 
 /// The account's names for the zones with these ids; each account has its own names.
 /// <https://docs.aws.amazon.com/ram/latest/userguide/working-with-az-ids.html>
 pub fn zones(account: &Account, ids: &[String]) -> Result<Vec<String>> {
-    let answer = account.aws(&["ec2", "describe-availability-zones"])?;
-    let zones = answer["AvailabilityZones"].as_array().cloned().unwrap_or_default();
-    let named = ids.iter().map(|id| zones.iter().find(|zone| zone["ZoneId"] == id.as_str()));
-    named
-        .map(|zone| match zone {
-            Some(zone) => text(zone, "/ZoneName"),
-            None => bail!("account {} does not have the zones {}", account.id, ids.join(", ")),
-        })
-        .collect()
+    let answer = account.aws("ec2 describe-availability-zones")?;
+    let named = ids.iter().map(|id| list(&answer["AvailabilityZones"]).find(|zone| zone["ZoneId"] == id.as_str()));
+    let name = |zone: Option<&Value>| match zone {
+        Some(zone) => text(zone, "/ZoneName"),
+        None => bail!("account {} does not have the zones {}", account.id, ids.join(", ")),
+    };
+    named.map(name).collect()
 }
 
 #[cfg(test)]

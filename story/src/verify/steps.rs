@@ -1,88 +1,79 @@
 //! The chapters that only `make verify` has: the set-up, AWS's real events, and the functions' reports.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::assumptions;
 use super::figures::Figures;
-use super::profiles::{Profiles, QueueEvent};
+use super::profiles::Profiles;
 use super::stacks;
 use super::teardown::Accounts;
-use crate::chapters::{ChapterRun, Requester, Scene};
-use crate::local_aws::text;
+use crate::chapters::{Chapter, ChapterRun, Requester, Scene};
+use crate::local_aws::{list, text};
 use crate::stack::GuardFunction;
 use crate::stage::{Party, StoryStage, eventually};
 
 /// The network of the consumers' endpoints: `infra/verify-consumer.yaml`.
 const CONSUMERS_CIDR: &str = "10.98.0.0/24";
 
-/// Facts that `make verify` reads in addition to those that the chapters wait for.
-#[derive(Debug, Default)]
-pub struct VerifyFindings {
-    /// The texts of EC2's connection notifications.
-    pub notifications: RefCell<Vec<String>>,
-    /// CloudTrail's event of a change, in the form that EventBridge delivered.
-    pub change: RefCell<Option<Value>>,
-    /// The functions' figures.
-    pub figures: RefCell<Vec<Figures>>,
-}
-
 // ---- set-up ---------------------------------------------------------------------------------------------------------
 
 /// The endpoint service and the resources behind it.
-pub const SERVICE: (&str, &str) =
-    ("an endpoint service is created as dbt's guide says", "available, with a healthy target behind it");
+pub const SERVICE: Chapter = Chapter {
+    title: "an endpoint service is created as dbt's guide says",
+    expected: "available, with a healthy target behind it",
+    play: |run| {
+        let stage = run.profiles()?;
+        let (provider, consumer) = (stage.account(Party::Provider)?, stage.account(Party::Consumer)?);
+        let (name, template) = (stage.names.service(), "verify.yaml");
+        run.step(&format!("creating the stack {name} from infra/{template}"), &[]);
+        let principal = format!("arn:{}:iam::{}:root", provider.partition(), consumer.id);
+        let parameters = [("ConsumerPrincipal", principal.as_str()), ("GuardStack", &stage.names.guard())];
+        let outputs = stacks::create(stage, provider, &stage.names, (&name, template), &parameters)?;
+        stage.add_outputs(Party::Provider, outputs);
+        run.step("waiting until the load balancer is active and its target is healthy", &[]);
+        let (limit, load_balancer) = (stage.limits().health, stage.output(Party::Provider, "LoadBalancerArn")?);
+        let command = format!("elbv2 describe-load-balancers --load-balancer-arns {load_balancer}");
+        run.ask_until("the load balancer to be active", limit, &command, |answer| {
+            (answer.pointer("/LoadBalancers/0/State/Code")? == "active").then_some(())
+        })?;
+        let group = stage.output(Party::Provider, "TargetGroupArn")?;
+        let command = format!("elbv2 describe-target-health --target-group-arn {group}");
+        run.ask_until("the target to be healthy", limit, &command, |answer| {
+            (answer.pointer("/TargetHealthDescriptions/0/TargetHealth/State")? == "healthy").then_some(())
+        })
+    },
+};
 
-/// Creates the service.
-pub fn service(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    let (provider, consumer) = (stage.account(Party::Provider)?, stage.account(Party::Consumer)?);
-    let (name, template) = (stage.names.service(), "verify.yaml");
-    run.step(&format!("creating the stack {name} from infra/{template}"), &[]);
-    let principal = format!("arn:{}:iam::{}:root", provider.partition(), consumer.id);
-    let parameters = [("ConsumerPrincipal", principal.as_str()), ("GuardStack", &stage.names.guard())];
-    let outputs = stacks::create(stage, provider, &stage.names, (&name, template), &parameters)?;
-    stage.add_outputs(Party::Provider, outputs);
-    run.step("waiting until the load balancer is active and its target is healthy", &[]);
-    let (limit, load_balancer) = (stage.limits().health, stage.output(Party::Provider, "LoadBalancerArn")?);
-    let command = ["elbv2", "describe-load-balancers", "--load-balancer-arns", &load_balancer];
-    run.ask_until("the load balancer to be active", limit, &command, |answer| {
-        (answer.pointer("/LoadBalancers/0/State/Code")? == "active").then_some(())
-    })?;
-    let group = stage.output(Party::Provider, "TargetGroupArn")?;
-    let command = ["elbv2", "describe-target-health", "--target-group-arn", &group];
-    run.ask_until("the target to be healthy", limit, &command, |answer| {
-        (answer.pointer("/TargetHealthDescriptions/0/TargetHealth/State")? == "healthy").then_some(())
-    })
-}
-
-/// The guard.
-pub const GUARD: (&str, &str) = ("the guard is deployed as a stack of its own", "deployed by make deploy");
-
-/// Deploys the guard with the functions of this release.
-pub fn guard(run: &mut ChapterRun<'_>, stage: &Profiles, functions: &str) -> Result<()> {
-    let (provider, name) = (stage.account(Party::Provider)?, stage.names.guard());
-    let parameters = parameters(stage)?;
-    run.step("make deploy", &[format!("make deploy STACK={name} PREBUILT={functions} SET=\"{parameters}\"")]);
-    let settings = [
-        ("STACK", name.clone()),
-        ("SET", parameters),
-        ("TAGS", format!("{}={}", stacks::TAG, stage.names.run)),
-        ("BUCKET", stage.output(Party::Provider, "Bucket")?),
-        ("PREBUILT", functions.to_owned()),
-    ];
-    provider.deploy(&settings, &stage.folder.join("deploy.log"), || stage.is_interrupted())?;
-    let guard = stacks::of_run(provider, &stage.names, &name)?.context("the guard's stack exists")?;
-    stage.add_outputs(Party::Provider, guard.outputs);
-    run.step("a queue subscribes to the topic to which EC2 sends its connection notifications", &[]);
-    let topic = stage.output(Party::Provider, "NotificationTopicArn")?;
-    let queue = stage.output(Party::Provider, "EventQueueArn")?;
-    let command = ["sns", "subscribe", "--topic-arn", &topic, "--protocol", "sqs", "--notification-endpoint", &queue];
-    run.ask(Party::Provider, &command).map(drop)
-}
+/// The guard, with the functions of this release.
+pub const GUARD: Chapter = Chapter {
+    title: "the guard is deployed as a stack of its own",
+    expected: "deployed by make deploy",
+    play: |run| {
+        let stage = run.profiles()?;
+        let (provider, name, functions) =
+            (stage.account(Party::Provider)?, stage.names.guard(), stage.functions.as_str());
+        let parameters = parameters(stage)?;
+        run.step("make deploy", &[format!("make deploy STACK={name} PREBUILT={functions} SET=\"{parameters}\"")]);
+        let settings = [
+            ("STACK", name.clone()),
+            ("SET", parameters),
+            ("TAGS", format!("{}={}", stacks::TAG, stage.names.run)),
+            ("BUCKET", stage.output(Party::Provider, "Bucket")?),
+            ("PREBUILT", functions.to_owned()),
+        ];
+        provider.deploy(&settings, &stage.folder.join("deploy.log"), || stage.is_interrupted())?;
+        let guard = stacks::of_run(provider, &stage.names, &name)?.context("the guard's stack exists")?;
+        stage.add_outputs(Party::Provider, guard.outputs);
+        run.step("a queue subscribes to the topic to which EC2 sends its connection notifications", &[]);
+        let topic = stage.output(Party::Provider, "NotificationTopicArn")?;
+        let queue = stage.output(Party::Provider, "EventQueueArn")?;
+        let subscribe = format!("sns subscribe --topic-arn {topic} --protocol sqs --notification-endpoint {queue}");
+        run.ask(Party::Provider, &subscribe).map(drop)
+    },
+};
 
 /// The guard's parameters: every feature on, at the highest speed.
 fn parameters(stage: &Profiles) -> Result<String> {
@@ -105,26 +96,27 @@ fn parameters(stage: &Profiles) -> Result<String> {
 }
 
 /// The consumers' networks.
-pub const NETWORKS: (&str, &str) =
-    ("the other accounts get a network for their endpoints", "a VPC with a subnet in each zone of the service");
-
-/// Creates the networks.
-pub fn networks(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    let service = stage.output(Party::Provider, "ServiceId")?;
-    let command = ["ec2", "describe-vpc-endpoint-service-configurations", "--service-ids", &service];
-    let described = run.ask(Party::Provider, &command)?;
-    let ids = described.pointer("/ServiceConfigurations/0/AvailabilityZoneIds").and_then(Value::as_array);
-    let ids = ids.context("EC2 does not name the zones of the service")?.iter().filter_map(Value::as_str);
-    let ids: Vec<String> = ids.map(ToOwned::to_owned).collect();
-    for (party, account) in stage.accounts.iter().filter(|(party, _)| **party != Party::Provider) {
-        run.step(&format!("creating the stack {} in account {}", stage.names.consumer(), account.id), &[]);
-        let zones = stacks::zones(account, &ids)?.join(",");
-        let template = (stage.names.consumer(), "verify-consumer.yaml");
-        let stack = (template.0.as_str(), template.1);
-        stage.add_outputs(*party, stacks::create(stage, account, &stage.names, stack, &[("Zones", &zones)])?);
-    }
-    Ok(())
-}
+pub const NETWORKS: Chapter = Chapter {
+    title: "the other accounts get a network for their endpoints",
+    expected: "a VPC with a subnet in each zone of the service",
+    play: |run| {
+        let stage = run.profiles()?;
+        let service = stage.output(Party::Provider, "ServiceId")?;
+        let describe = format!("ec2 describe-vpc-endpoint-service-configurations --service-ids {service}");
+        let described = run.ask(Party::Provider, &describe)?;
+        let ids = described.pointer("/ServiceConfigurations/0/AvailabilityZoneIds").and_then(Value::as_array);
+        let ids = ids.context("EC2 does not name the zones of the service")?.iter().filter_map(Value::as_str);
+        let ids: Vec<String> = ids.map(ToOwned::to_owned).collect();
+        for (party, account) in stage.accounts.iter().filter(|(party, _)| **party != Party::Provider) {
+            let name = stage.names.consumer();
+            run.step(&format!("creating the stack {name} in account {}", account.id), &[]);
+            let zones = stacks::zones(account, &ids)?.join(",");
+            let stack = (name.as_str(), "verify-consumer.yaml");
+            stage.add_outputs(*party, stacks::create(stage, account, &stage.names, stack, &[("Zones", &zones)])?);
+        }
+        Ok(())
+    },
+};
 
 /// The scene for the chapters, once the service exists.
 pub fn scene(stage: &Profiles) -> Result<Scene> {
@@ -148,65 +140,68 @@ pub fn scene(stage: &Profiles) -> Result<Scene> {
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-service-event-cloudtrail.html>
 pub fn has_trail(accounts: &Accounts) -> Result<bool> {
     let provider = accounts.get(&Party::Provider).context("there is a provider")?;
-    let trails = provider.aws(&["cloudtrail", "describe-trails"])?;
-    let arns = trails["trailList"].as_array().into_iter().flatten().filter_map(|trail| trail["TrailARN"].as_str());
-    for arn in arns {
+    let trails = provider.aws("cloudtrail describe-trails")?;
+    let mut arns = list(&trails["trailList"]).filter_map(|trail| trail["TrailARN"].as_str());
+    Ok(arns.any(|arn| {
         // An organization's trail is another account's, and may be hidden from this one.
-        let status = provider.aws(&["cloudtrail", "get-trail-status", "--name", arn]);
-        if status.is_ok_and(|status| status["IsLogging"] == true) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+        let status = provider.aws(&format!("cloudtrail get-trail-status --name {arn}"));
+        status.is_ok_and(|status| status["IsLogging"] == true)
+    }))
 }
 
 // ---- what AWS sends -------------------------------------------------------------------------------------------------
 
-/// Reads the notification.
-pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    let endpoint = run.endpoint(Requester::Dbt)?;
-    let (message, received) = eventually(stage, "a connection notification", stage.limits().alert, || {
-        let sent: Vec<_> = stage.events()?.iter().filter_map(QueueEvent::notification).collect();
-        Ok(sent.into_iter().find(|(message, _)| message.contains(&endpoint)))
-    })?;
-    let created = created(run, &endpoint)?;
-    run.note("From the request to its connection notification", seconds_between(created, received));
-    assumptions::notification(run, &stage.events()?);
-    ensure!(message.contains(&run.scene.service), "the notification does not name the service:\n{message}");
-    Ok(())
-}
-
-/// The texts of all connection notifications so far.
-pub fn notifications(stage: &Profiles) -> Result<Vec<String>> {
-    Ok(stage.events()?.iter().filter_map(QueueEvent::notification).map(|(message, _)| message).collect())
-}
+/// The connection notification, noted as SNS delivers it, without the fields that only serve to check SNS's signature.
+pub const NOTIFICATION: Chapter = Chapter {
+    title: "EC2 sends connection notifications",
+    expected: "one for the request, which names the endpoint and the service",
+    play: |run| {
+        let (stage, endpoint) = (run.profiles()?, run.endpoint(Requester::Dbt)?);
+        let wanted = |event: &(Value, String, Timestamp)| event.1.contains(&endpoint);
+        let (envelope, message, received) =
+            eventually(stage, "a connection notification", stage.limits().alert, || {
+                let events = stage.events()?;
+                let mut sent = events.iter().filter_map(|event| {
+                    let (envelope, text) = event.message()?;
+                    Some((envelope, text, event.received))
+                });
+                Ok(sent.find(wanted))
+            })?;
+        let created = created(run, &endpoint)?;
+        run.note("From the request to its connection notification", seconds_between(created, received));
+        let parsed = serde_json::from_str(&message).unwrap_or_else(|_| Value::from(message.as_str()));
+        let form = json!({"Subject": envelope["Subject"], "Message": parsed,
+            "MessageAttributes": envelope["MessageAttributes"]});
+        run.sees("notification-form", Ok(vec![form]));
+        ensure!(message.contains(&run.scene.service), "the notification does not name the service:\n{message}");
+        Ok(())
+    },
+};
 
 /// The endpoint's creation time in EC2's answer to its owner.
 fn created(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Timestamp> {
-    let answer = run.ask(Party::Consumer, &["ec2", "describe-vpc-endpoints", "--vpc-endpoint-ids", endpoint])?;
-    Ok(text(&answer, "/VpcEndpoints/0/CreationTimestamp")?.parse()?)
+    let describe = format!("ec2 describe-vpc-endpoints --vpc-endpoint-ids {endpoint}");
+    Ok(text(&run.ask(Party::Consumer, &describe)?, "/VpcEndpoints/0/CreationTimestamp")?.parse()?)
 }
 
 /// CloudTrail's event.
-pub const CHANGE: (&str, &str) =
-    ("CloudTrail's events reach EventBridge", "one for the change of cross-zone load balancing, with who made it");
-
-/// Reads the event.
-pub fn change(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindings) -> Result<()> {
-    let administrator = run.scene.administrator.clone().context("a trail records changes")?;
-    let (event, received) = eventually(stage, "CloudTrail's event", stage.limits().trail, || {
-        let events = stage.events()?.into_iter();
-        let mut events = events.filter_map(|event| Some((serde_json::from_str(&event.body).ok()?, event.received)));
-        // The queue also gets the records of changes to the endpoint service.
-        Ok(events.find(|(event, _): &(Value, _)| event["detail"]["eventName"] == "ModifyLoadBalancerAttributes"))
-    })?;
-    let made = text(&event, "/detail/eventTime")?.parse()?;
-    run.note("From the change to EventBridge's event", seconds_between(made, received));
-    let principal = text(&event, "/detail/userIdentity/arn")?;
-    *findings.change.borrow_mut() = Some(event);
-    ensure!(principal == administrator, "the event names {principal}, and {administrator} made the change");
-    Ok(())
-}
+pub const CHANGE: Chapter = Chapter {
+    title: "CloudTrail's events reach EventBridge",
+    expected: "one for the change of cross-zone load balancing, with who made it",
+    play: |run| {
+        let stage = run.profiles()?;
+        let administrator = run.scene.administrator.clone().context("a trail records changes")?;
+        let (event, received) = eventually(stage, "CloudTrail's event", stage.limits().trail, || {
+            stage.events()?;
+            Ok(stage.change())
+        })?;
+        let made = text(&event, "/detail/eventTime")?.parse()?;
+        run.note("From the change to EventBridge's event", seconds_between(made, received));
+        let principal = text(&event, "/detail/userIdentity/arn")?;
+        ensure!(principal == administrator, "the event names {principal}, and {administrator} made the change");
+        Ok(())
+    },
+};
 
 fn seconds_between(start: Timestamp, end: Timestamp) -> String {
     format!("{:.1} s", end.duration_since(start).as_secs_f32())
@@ -214,61 +209,60 @@ fn seconds_between(start: Timestamp, end: Timestamp) -> String {
 
 // ---- the guard itself -----------------------------------------------------------------------------------------------
 
-/// The test message.
-pub const TEST_MESSAGE: (&str, &str) =
-    ("a test message is sent to every subscriber", "one of each severity and kind, marked as a test");
-
-/// Sends the test message as the output `TestMessage` describes, and waits for it.
-pub fn test_message(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    const CHECK: &str = "load-balancer.security-groups";
-    let command = stage.output(Party::Provider, "TestMessage")?;
-    run.step("network-admin runs the stack's output TestMessage", std::slice::from_ref(&command));
-    stage.shell(&command)?;
-    std::fs::remove_file(stage.folder.join("test.json"))?;
-    run.wait_for("CRITICAL", CHECK, "TEST: ")?;
-    let topic = stage.output(Party::Provider, "AlertTopicArn")?;
-    let listed = run.ask(Party::Provider, &["sns", "list-subscriptions-by-topic", "--topic-arn", &topic])?;
-    let subscriptions = listed["Subscriptions"].as_array().into_iter().flatten();
-    let protocols: Vec<_> = subscriptions.filter_map(|subscription| subscription["Protocol"].as_str()).collect();
-    run.note("Subscribers of the alert topic", protocols.join(", "));
-    Ok(())
-}
+/// The test message, sent as the output `TestMessage` describes.
+pub const TEST_MESSAGE: Chapter = Chapter {
+    title: "a test message is sent to every subscriber",
+    expected: "one of each severity and kind, marked as a test",
+    play: |run| {
+        let stage = run.profiles()?;
+        let command = stage.output(Party::Provider, "TestMessage")?;
+        run.step("network-admin runs the stack's output TestMessage", std::slice::from_ref(&command));
+        stage.shell(&command)?;
+        std::fs::remove_file(stage.folder.join("test.json"))?;
+        run.wait_for("CRITICAL", "load-balancer.security-groups", "TEST: ")?;
+        let topic = stage.output(Party::Provider, "AlertTopicArn")?;
+        let listed = run.ask(Party::Provider, &format!("sns list-subscriptions-by-topic --topic-arn {topic}"))?;
+        let protocols = list(&listed["Subscriptions"]).filter_map(|subscription| subscription["Protocol"].as_str());
+        run.note("Subscribers of the alert topic", protocols.collect::<Vec<_>>().join(", "));
+        Ok(())
+    },
+};
 
 /// The dead letters.
-pub const DEAD_LETTERS: (&str, &str) = ("the dead-letter queue", "empty: no event failed all of its retries");
+pub const DEAD_LETTERS: Chapter = Chapter {
+    title: "the dead-letter queue",
+    expected: "empty: no event failed all of its retries",
+    play: |run| {
+        let queue = run.profiles()?.output(Party::Provider, "DeadLettersUrl")?;
+        let names = "ApproximateNumberOfMessages ApproximateNumberOfMessagesNotVisible";
+        let get = format!("sqs get-queue-attributes --queue-url {queue} --attribute-names {names}");
+        let answer = run.ask(Party::Provider, &get)?;
+        let attributes = answer["Attributes"].as_object().context("the queue has attributes")?;
+        let number: i64 = attributes.values().filter_map(|value| value.as_str()?.parse::<i64>().ok()).sum();
+        ensure!(number == 0, "{number} dead letters are waiting");
+        Ok(())
+    },
+};
 
-/// Counts the dead letters.
-pub fn dead_letters(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    let queue = stage.output(Party::Provider, "DeadLettersUrl")?;
-    #[rustfmt::skip]
-    let answer = run.ask(Party::Provider, &["sqs", "get-queue-attributes", "--queue-url", &queue, "--attribute-names",
-        "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"])?;
-    let attributes = answer["Attributes"].as_object().context("the queue has attributes")?;
-    let number: i64 = attributes.values().filter_map(|value| value.as_str()?.parse::<i64>().ok()).sum();
-    ensure!(number == 0, "{number} dead letters are waiting");
-    Ok(())
-}
-
-/// The guard's own alarms.
-pub const ALARMS: (&str, &str) =
-    ("the alarms on the guard itself", "none has rung, neither when the stack was new nor since then");
-
-/// Reads the alarms' state changes. A new alarm has no data and becomes OK with the first run: neither state rings.
-pub fn alarms(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    let (prefix, since) = (format!("{}-", stage.names.guard()), Timestamp::now() - Duration::from_hours(3));
-    #[rustfmt::skip]
-    let answer = run.ask(Party::Provider, &["cloudwatch", "describe-alarm-history", "--history-item-type", "StateUpdate",
-        "--start-date", &since.to_string()])?;
-    let items = answer["AlarmHistoryItems"].as_array().into_iter().flatten();
-    let items = items.filter(|item| !is_of_the_test_message(item));
-    let changes = items.filter_map(|item| Some((item["AlarmName"].as_str()?, item["HistorySummary"].as_str()?)));
-    let own: Vec<_> = changes.filter(|(alarm, _)| alarm.starts_with(&prefix)).collect();
-    run.note("Changes of the alarms' states", own.len().to_string());
-    let rings = |change: &str| change.ends_with(" to ALARM") || change.ends_with(" from OK to INSUFFICIENT_DATA");
-    let rung: Vec<_> = own.iter().filter(|(_, change)| rings(change)).collect();
-    ensure!(rung.is_empty(), "these have rung: {rung:?}");
-    Ok(())
-}
+/// The guard's own alarms. A new alarm has no data and becomes OK with the first run: neither state rings.
+pub const ALARMS: Chapter = Chapter {
+    title: "the alarms on the guard itself",
+    expected: "none has rung, neither when the stack was new nor since then",
+    play: |run| {
+        let prefix = format!("{}-", run.profiles()?.names.guard());
+        let since = Timestamp::now() - Duration::from_hours(3);
+        let history = "cloudwatch describe-alarm-history --history-item-type StateUpdate";
+        let answer = run.ask(Party::Provider, &format!("{history} --start-date {since}"))?;
+        let items = list(&answer["AlarmHistoryItems"]).filter(|item| !is_of_the_test_message(item));
+        let changes = items.filter_map(|item| Some((item["AlarmName"].as_str()?, item["HistorySummary"].as_str()?)));
+        let own: Vec<_> = changes.filter(|(alarm, _)| alarm.starts_with(&prefix)).collect();
+        run.note("Changes of the alarms' states", own.len().to_string());
+        let rings = |change: &str| change.ends_with(" to ALARM") || change.ends_with(" from OK to INSUFFICIENT_DATA");
+        let rung: Vec<_> = own.iter().filter(|(_, change)| rings(change)).collect();
+        ensure!(rung.is_empty(), "these have rung: {rung:?}");
+        Ok(())
+    },
+};
 
 /// Whether the output `TestMessage` has set this state of an alarm.
 fn is_of_the_test_message(item: &Value) -> bool {
@@ -276,52 +270,54 @@ fn is_of_the_test_message(item: &Value) -> bool {
     data.is_some_and(|data| data["newState"]["stateReason"].as_str().is_some_and(|reason| reason.starts_with("TEST ")))
 }
 
-/// The figures.
-pub const FIGURES: (&str, &str) = ("the functions' own figures", "every function has run, and no run has failed");
-
-/// Reads the figures from Lambda's reports in the functions' logs, and from CloudWatch.
-pub fn figures(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindings) -> Result<()> {
-    let mut failed = Vec::new();
-    for function in GuardFunction::ALL {
-        let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()))?;
-        let figures = of_function(run, stage, function)?;
-        let counted = counted(run, &name)?;
-        run.note(function.as_str(), format!("{}; CloudWatch counts {counted} so far", figures.line()));
-        if figures.failed > 0 {
-            failed.push(format!("{} of {} runs of {}", figures.failed, figures.runs, function.as_str()));
+/// The figures, from Lambda's reports in the functions' logs and from CloudWatch.
+pub const FIGURES: Chapter = Chapter {
+    title: "the functions' own figures",
+    expected: "every function has run, and no run has failed",
+    play: |run| {
+        let stage = run.profiles()?;
+        let mut failed = Vec::new();
+        for function in GuardFunction::ALL {
+            let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()))?;
+            let figures = of_function(run, stage, function)?;
+            let counted = counted(run, &name)?;
+            run.note(function.as_str(), format!("{}; CloudWatch counts {counted} so far", figures.line()));
+            if figures.failed > 0 {
+                failed.push(format!("{} of {} runs of {}", figures.failed, figures.runs, function.as_str()));
+            }
+            stage.figures.borrow_mut().push(figures);
         }
-        findings.figures.borrow_mut().push(figures);
-    }
-    ensure!(failed.is_empty(), "these failed: {}", failed.join("; "));
-    Ok(())
-}
+        ensure!(failed.is_empty(), "these failed: {}", failed.join("; "));
+        Ok(())
+    },
+};
 
 fn of_function(run: &mut ChapterRun<'_>, stage: &Profiles, function: GuardFunction) -> Result<Figures> {
     let group = format!("/privatelink-guard/{}/{}", stage.names.guard(), function.log_name());
-    let provider = stage.account(Party::Provider)?;
+    let filter = format!("logs filter-log-events --log-group-name {group} --filter-pattern '\"platform.report\"'");
+    let (provider, what) = (stage.account(Party::Provider)?, format!("Lambda's reports on {}", function.as_str()));
     // Lambda's reports reach the log some seconds after the run.
-    let figures =
-        eventually(stage, &format!("Lambda's reports on {}", function.as_str()), stage.limits().alert, || {
-            #[rustfmt::skip]
-        let events = provider.aws(&["logs", "filter-log-events", "--log-group-name", &group,
-            "--filter-pattern", "\"platform.report\""])?;
-            let lines = events["events"].as_array().into_iter().flatten().filter_map(|event| event["message"].as_str());
-            Ok(Some(Figures::read(function.as_str(), lines)).filter(|figures| figures.runs > 0))
-        })?;
+    let figures = eventually(stage, &what, stage.limits().alert, || {
+        let events = provider.aws(&filter)?;
+        let lines = list(&events["events"]).filter_map(|event| event["message"].as_str());
+        Ok(Some(Figures::read(function.as_str(), lines)).filter(|figures| figures.runs > 0))
+    })?;
     run.step(&format!("{}: {}", function.as_str(), figures.line()), &[]);
     Ok(figures)
 }
 
 /// The number of runs in CloudWatch, whose metrics are minutes late.
 fn counted(run: &mut ChapterRun<'_>, function: &str) -> Result<u64> {
-    let (now, dimension) = (Timestamp::now(), format!("Name=FunctionName,Value={function}"));
+    let now = Timestamp::now();
     let (start, end) = (now - Duration::from_hours(3), now + Duration::from_mins(1));
-    #[rustfmt::skip]
-    let answer = run.ask(Party::Provider, &["cloudwatch", "get-metric-statistics", "--namespace", "AWS/Lambda",
-        "--metric-name", "Invocations", "--dimensions", &dimension, "--start-time", &start.to_string(),
-        "--end-time", &end.to_string(), "--period", "3600", "--statistics", "Sum"])?;
-    let points = answer["Datapoints"].as_array().into_iter().flatten();
-    let sum: f64 = points.filter_map(|point| point["Sum"].as_f64()).sum();
+    let answer = run.ask(
+        Party::Provider,
+        &format!(
+            "cloudwatch get-metric-statistics --namespace AWS/Lambda --metric-name Invocations --statistics Sum \
+             --dimensions Name=FunctionName,Value={function} --start-time {start} --end-time {end} --period 3600"
+        ),
+    )?;
+    let sum: f64 = list(&answer["Datapoints"]).filter_map(|point| point["Sum"].as_f64()).sum();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number of runs")]
     Ok(sum as u64)
 }

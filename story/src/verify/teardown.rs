@@ -2,14 +2,13 @@
 //! run's own tag.
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::account::Account;
 use super::stacks::{self, Names, TAG};
+use crate::local_aws::{list, poll_every};
 use crate::stage::{Limits, Party};
 
 /// The accounts by party.
@@ -92,11 +91,11 @@ fn endpoints(account: &Account, names: Option<&Names>) -> Result<Vec<(String, St
         Some(names) => format!("Name=tag:{TAG},Values={}", names.run),
         None => format!("Name=tag-key,Values={TAG}"),
     };
-    let answer = account.aws(&["ec2", "describe-vpc-endpoints", "--filters", &filter])?;
-    let endpoints = answer["VpcEndpoints"].as_array().into_iter().flatten();
+    let answer = account.aws(&format!("ec2 describe-vpc-endpoints --filters {filter}"))?;
     let is_there =
         |endpoint: &&Value| endpoint["State"].as_str().is_some_and(|state| !state.eq_ignore_ascii_case("deleted"));
-    Ok(endpoints.filter(is_there).filter_map(|endpoint| Some((run_of(endpoint)?, id_of(endpoint)?))).collect())
+    let endpoints = list(&answer["VpcEndpoints"]).filter(is_there);
+    Ok(endpoints.filter_map(|endpoint| Some((run_of(endpoint)?, id_of(endpoint)?))).collect())
 }
 
 fn id_of(endpoint: &Value) -> Option<String> {
@@ -104,24 +103,18 @@ fn id_of(endpoint: &Value) -> Option<String> {
 }
 
 fn run_of(endpoint: &Value) -> Option<String> {
-    let tags = endpoint["Tags"].as_array()?;
-    tags.iter().find(|tag| tag["Key"] == TAG)?["Value"].as_str().map(ToOwned::to_owned)
+    list(&endpoint["Tags"]).find(|tag| tag["Key"] == TAG)?["Value"].as_str().map(ToOwned::to_owned)
 }
 
 fn delete_endpoints(account: &Account, names: &Names, limits: Limits) -> Result<()> {
-    let own = endpoints(account, Some(names))?;
+    let own: Vec<String> = endpoints(account, Some(names))?.into_iter().map(|(_, endpoint)| endpoint).collect();
     if own.is_empty() {
         return Ok(());
     }
-    let mut command = vec!["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids"];
-    command.extend(own.iter().map(|(_, endpoint)| endpoint.as_str()));
-    account.aws(&command)?;
-    let deadline = Instant::now() + limits.stack;
-    while !endpoints(account, Some(names))?.is_empty() {
-        ensure!(Instant::now() < deadline, "the endpoints are still being deleted");
-        thread::sleep(limits.poll);
-    }
-    Ok(())
+    account.aws(&format!("ec2 delete-vpc-endpoints --vpc-endpoint-ids {}", own.join(" ")))?;
+    poll_every(limits.poll, limits.stack, "the endpoints to be deleted", || {
+        Ok(endpoints(account, Some(names))?.is_empty().then_some(()))
+    })
 }
 
 /// Deletes the service's stack. It first removes what the stack cannot delete by itself: connections of accounts that
@@ -142,7 +135,7 @@ fn prepare(provider: &Account, outputs: &BTreeMap<String, String>) -> Result<()>
         delete_listeners(provider, load_balancer)?;
     }
     if let Some(bucket) = outputs.get("Bucket") {
-        provider.aws(&["s3", "rm", &format!("s3://{bucket}"), "--recursive", "--quiet"])?;
+        provider.aws(&format!("s3 rm s3://{bucket} --recursive --quiet"))?;
     }
     Ok(())
 }
@@ -150,28 +143,25 @@ fn prepare(provider: &Account, outputs: &BTreeMap<String, String>) -> Result<()>
 fn reject_connections(provider: &Account, service: &str) -> Result<()> {
     const OVER: [&str; 5] = ["rejected", "failed", "expired", "deleting", "deleted"];
     let filter = format!("Name=service-id,Values={service}");
-    let answer = provider.aws(&["ec2", "describe-vpc-endpoint-connections", "--filters", &filter])?;
-    let connections = answer["VpcEndpointConnections"].as_array().into_iter().flatten();
+    let answer = provider.aws(&format!("ec2 describe-vpc-endpoint-connections --filters {filter}"))?;
     let is_open = |connection: &&Value| {
         let state = connection["VpcEndpointState"].as_str().unwrap_or_default();
         !OVER.iter().any(|over| over.eq_ignore_ascii_case(state))
     };
-    let open: Vec<String> = connections.filter(is_open).filter_map(id_of).collect();
+    let open: Vec<String> = list(&answer["VpcEndpointConnections"]).filter(is_open).filter_map(id_of).collect();
     if open.is_empty() {
         return Ok(());
     }
-    let mut command = vec!["ec2", "reject-vpc-endpoint-connections", "--service-id", service, "--vpc-endpoint-ids"];
-    command.extend(open.iter().map(String::as_str));
-    provider.aws(&command).map(drop)
+    let reject = format!("ec2 reject-vpc-endpoint-connections --service-id {service}");
+    provider.aws(&format!("{reject} --vpc-endpoint-ids {}", open.join(" "))).map(drop)
 }
 
 fn delete_listeners(provider: &Account, load_balancer: &str) -> Result<()> {
-    let Ok(answer) = provider.aws(&["elbv2", "describe-listeners", "--load-balancer-arn", load_balancer]) else {
+    let Ok(answer) = provider.aws(&format!("elbv2 describe-listeners --load-balancer-arn {load_balancer}")) else {
         return Ok(()); // a first attempt has deleted the load balancer
     };
-    let listeners = answer["Listeners"].as_array().into_iter().flatten();
-    for listener in listeners.filter_map(|listener| listener["ListenerArn"].as_str()) {
-        provider.aws(&["elbv2", "delete-listener", "--listener-arn", listener])?;
+    for listener in list(&answer["Listeners"]).filter_map(|listener| listener["ListenerArn"].as_str()) {
+        provider.aws(&format!("elbv2 delete-listener --listener-arn {listener}"))?;
     }
     Ok(())
 }
