@@ -22,15 +22,15 @@ FUNCTIONS := connection-acceptor health-watcher drift-watcher
 # the same sources give the same bytes in every folder.
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
-# With the tools' own Python first: cargo-lambda finds zig in it.
-CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
+# With the tools' own Python first: cargo-lambda finds zig in it. Without the wrapper of .cargo/config.toml.
+CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTC_WRAPPER= RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 # `cargo run` and `cargo test` tell what they start of which package it is. ring's build script watches that: a build by
 # make from there, as `sam build` is, would compile ring anew, and with it half of the workspace.
 unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
-.PHONY: help setup demo verify unit flow docs inbox pages test python-tests rust-tests lint static-checks local-build \
+.PHONY: help setup demo verify install unit flow docs inbox pages test python-tests rust-tests lint static-checks local-build \
 	attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy package clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
@@ -44,7 +44,6 @@ setup: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) $(MOTO_TOOLS) ## Install the p
 
 $(BROWSER_TOOLS): tools/browser/package.json tools/browser/package-lock.json tools/browser/unpack.mjs
 
-local-build: export RUSTC_WRAPPER ?= $(CURDIR)/tools/rustc.sh
 local-build: ## Compile everything, tests too, for this machine
 	@echo "==> Compiling for this machine (the first time about five minutes and 8 GB of memory: EC2's SDK is large)"
 	@# All targets at once: the SDK is then compiled once, for the functions and for the tests.
@@ -60,6 +59,9 @@ demo: ## Run the guard on a local AWS and play its story; KEEP=1 leaves it runni
 # Its settings are documented in docs/verify.md. Only the story's package is compiled: no SDK, and little memory.
 verify: $(AWS_TOOLS) ## The story on AWS itself, with a report: PROFILE=... CONSUMER_PROFILE=... [STRANGER_PROFILE=...]
 	@cargo run --quiet --package story --bin verify
+
+install: local-build ## Install the command privatelink-guard for you; after `make demo` in a second
+	@install -D -m 755 target/debug/privatelink-guard $(or $(CARGO_HOME),$(HOME)/.cargo)/bin/privatelink-guard
 
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
 	@cargo test --package guard-core -- $(NAME)

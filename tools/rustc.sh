@@ -1,5 +1,5 @@
 #!/bin/sh
-# What cargo calls instead of rustc (RUSTC_WRAPPER) where only this machine runs the result. Of an AWS SDK we call a few
+# What cargo calls instead of rustc (.cargo/config.toml) where only this machine runs the result. Of an AWS SDK we call a few
 # of hundreds of functions. Told so, rustc generates code for those alone: a sixth less to compile. The flag is unstable,
 # so the compiler, whose version is pinned, is told to take it. What goes to AWS is compiled without it.
 # https://doc.rust-lang.org/nightly/unstable-book/compiler-flags/hint-mostly-unused.html

@@ -21,7 +21,7 @@ use crate::{COMPANY, DBT, UNTRUSTED};
 pub const MINUTE: u32 = 3;
 
 /// The chapters before the guard may switch cross-zone load balancing itself.
-const CHAPTERS: [Chapter; 12] = [
+const CHAPTERS: [Chapter; 13] = [
     connections::WAITING,
     connections::DBT_REQUESTS,
     connections::OTHER_CUSTOMER_REQUESTS,
@@ -29,12 +29,29 @@ const CHAPTERS: [Chapter; 12] = [
     connections::EVERY_ACCOUNT_ALLOWED,
     connections::UNTRUSTED_REQUESTS,
     health::TARGET_FAILS,
+    STATUS,
     health::TARGET_RECOVERS,
     settings::CROSS_ZONE,
     settings::REMOVED_RULE,
     settings::DELETED_LISTENER,
     NETWORK_ACL,
 ];
+
+const STATUS: Chapter = Chapter {
+    title: "what does the guard know now?",
+    expected: "one screen: what fires, dbt's endpoints, the functions' last runs, and who receives the alerts",
+    play: |run| {
+        let asks = "network-admin asks the guard";
+        let screen = run.ask_guard("status", asks, "1 of 3 targets unhealthy")?.unwrap_or_default();
+        run.print(&screen);
+        for expected in
+            ["✗ warning  postgres: ", ": available since ", "✓ health-watcher: last run ", "confirmed subscription"]
+        {
+            ensure!(screen.contains(expected), "no '{expected}' in:\n{screen}");
+        }
+        Ok(())
+    },
+};
 
 const NETWORK_ACL: Chapter = Chapter {
     title: "a network ACL blocks the way from the load balancer to the targets",
@@ -160,12 +177,17 @@ impl StoryStage for LocalStage<'_> {
         Ok(Vec::new())
     }
 
-    fn check(&self) -> Result<Option<(String, String)>> {
+    fn guard_command(&self, command: &str) -> Result<Option<(String, String)>> {
         let page = top().join("target/local-aws/check.html");
-        let arguments = ["check", "--stack", "privatelink-guard", "--html", &page.to_string_lossy()];
+        let line = format!("{command} --stack privatelink-guard");
+        let (line, page) = match command {
+            "check" => (format!("{line} --html check.html"), vec!["--html", page.to_str().unwrap_or_default()]),
+            _ => (line, Vec::new()),
+        };
+        let arguments = [&[command, "--stack", "privatelink-guard"], &page[..]].concat();
         let output = command::run(self.aws, &Caller::root(COMPANY), &arguments)?;
         let text = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
-        Ok(Some(("privatelink-guard check --stack privatelink-guard --html check.html".to_owned(), text)))
+        Ok(Some((format!("privatelink-guard {line}"), text)))
     }
 
     fn limits(&self) -> Limits {

@@ -78,9 +78,9 @@ pub trait StoryStage {
     /// Makes the target fail its health checks, or pass them again. Returns the commands, if a person can type them.
     fn set_target_health(&self, healthy: bool) -> Result<Vec<String>>;
 
-    /// The command that checks the whole path with the settings of the guard's stack, and its output; `None` if the
-    /// command was not built.
-    fn check(&self) -> Result<Option<(String, String)>>;
+    /// `privatelink-guard COMMAND --stack …`, the line as people type it and its output; `None` if the program was not
+    /// built. `command` is `check` or `status`.
+    fn guard_command(&self, command: &str) -> Result<Option<(String, String)>>;
 
     /// The time limits of steps.
     fn limits(&self) -> Limits;

@@ -37,8 +37,8 @@ impl Terminal {
         }
     }
 
-    /// A command printed these lines and others.
-    pub fn printed(self, lines: &[&str]) {
+    /// A command printed these lines, and perhaps others.
+    pub fn printed<'a>(self, lines: impl Iterator<Item = &'a str>) {
         for line in lines {
             println!("          {line}");
         }

@@ -83,8 +83,9 @@ the commands that accept and reject it, because MaxDbtEndpoints is 1:
 Request one as the untrusted account. It stays in pendingAcceptance; no email while this account's alert is firing:
   AWS_ACCESS_KEY_ID={UNTRUSTED} connect
 
-Ask as the administrator, with the guard's own checks; write the request for dbt Support:
+Ask as the administrator: what the guard knows, what its checks say now; write the request for dbt Support:
   export AWS_ACCESS_KEY_ID={COMPANY}
+  target/debug/privatelink-guard status --stack privatelink-guard
   target/debug/privatelink-guard check --stack privatelink-guard --html target/local-aws/check.html
   target/debug/privatelink-guard request --stack privatelink-guard --environment US
 

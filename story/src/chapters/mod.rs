@@ -363,11 +363,22 @@ impl<'a> ChapterRun<'a> {
 
     /// Checks the path with the command as the administrator, if the command was built. It must print `expected`.
     pub fn check(&mut self, what: &str, expected: &str) -> Result<()> {
-        let Some((command, tree)) = self.stage.check()? else { return Ok(()) };
-        self.step(what, &[command]);
+        let printed = self.ask_guard("check", what, expected)?;
         let worth_showing = |line: &&str| line.contains(expected) || line.contains(" pass, ");
-        self.terminal.printed(&tree.lines().filter(worth_showing).collect::<Vec<_>>());
-        ensure!(tree.contains(expected), "the command did not print '{expected}':\n{tree}");
+        self.terminal.printed(printed.iter().flat_map(|tree| tree.lines()).filter(worth_showing));
         Ok(())
+    }
+
+    /// Shows what a command printed.
+    pub fn print(&self, printed: &str) {
+        self.terminal.printed(printed.lines());
+    }
+
+    /// The output of `check` or `status` as the administrator, if the command was built. It must print `expected`.
+    pub fn ask_guard(&mut self, command: &str, what: &str, expected: &str) -> Result<Option<String>> {
+        let Some((line, printed)) = self.stage.guard_command(command)? else { return Ok(None) };
+        self.step(what, &[line]);
+        ensure!(printed.contains(expected), "the command did not print '{expected}':\n{printed}");
+        Ok(Some(printed))
     }
 }

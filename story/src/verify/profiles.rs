@@ -195,12 +195,12 @@ impl StoryStage for Profiles {
         Ok(vec![format!("the Application Load Balancer that is the target now answers {status}")])
     }
 
-    fn check(&self) -> Result<Option<(String, String)>> {
+    fn guard_command(&self, command: &str) -> Result<Option<(String, String)>> {
         let Ok(program) = command::built("privatelink-guard") else { return Ok(None) };
-        let mut command = self.account(Party::Provider)?.command(&program);
-        let output = command.args(["check", "--stack", &self.names.guard()]).output()?;
+        let mut program = self.account(Party::Provider)?.command(&program);
+        let output = program.args([command, "--stack", &self.names.guard()]).output()?;
         let printed = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
-        Ok(Some((format!("privatelink-guard check --stack {}", self.names.guard()), printed)))
+        Ok(Some((format!("privatelink-guard {command} --stack {}", self.names.guard()), printed)))
     }
 
     fn limits(&self) -> Limits {
