@@ -26,9 +26,13 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => status.into(),
         Err(error) => {
-            // Line by line, since AWS's text may hold invisible characters.
+            // Line by line, since AWS's text may hold invisible characters. Our own lists are indented.
             let lines = format!("privatelink-guard: {error:#}");
-            let lines: String = lines.lines().map(|line| strip_invisible(line) + "\n").collect();
+            let shown = |line: &str| {
+                let indent = if line.starts_with("  ") { "  " } else { "" };
+                format!("{indent}{}\n", strip_invisible(line))
+            };
+            let lines = lines.lines().map(shown).collect::<Vec<_>>().concat();
             output::say(&lines);
             if error.is::<BadUsage>() { BAD_USAGE } else { NOTHING_ASKED }.into()
         }

@@ -45,7 +45,7 @@ const STATUS: Chapter = Chapter {
         let screen = run.ask_guard("status", asks, "1 of 3 targets unhealthy")?.unwrap_or_default();
         run.print(&screen);
         for expected in
-            ["✗ warning  postgres: ", ": available since ", "✓ health-watcher: last run ", "confirmed subscription"]
+            ["✗ warning  postgres: ", ": available since", "✓ health-watcher: last run ", "confirmed subscription"]
         {
             ensure!(screen.contains(expected), "no '{expected}' in:\n{screen}");
         }

@@ -144,7 +144,9 @@ impl Screen {
     }
 
     fn title(&mut self, title: &str) {
-        let _ = writeln!(self.text, "\n{}", strong(title));
+        for line in format!("\n{}", fill(title, self.width, "", "")).lines() {
+            let _ = writeln!(self.text, "{}", if line.is_empty() { String::new() } else { strong(line) });
+        }
     }
 
     /// A line with the sign of its state.
