@@ -54,8 +54,10 @@ def install():
         _capture(topic_arn, "topic", None, subject, message, attributes)
         for subscription in (sns._topic_by_arn_any_scope(topic_arn) or {"subscriptions": []})["subscriptions"]:
             protocol = subscription["protocol"]
+            if protocol not in CAPTURED or not subscription.get("confirmed"):
+                continue
             body = sns._resolve_message_for_protocol(message, message_structure, protocol)
-            if protocol in CAPTURED and subscription.get("confirmed") and sns._matches_filter_policy(subscription, attributes, body):
+            if sns._matches_filter_policy(subscription, attributes, body):
                 _capture(topic_arn, protocol, subscription["endpoint"], subject, body, attributes)
         fanout(topic_arn, msg_id, message, subject, message_structure, message_attributes, **more)
 

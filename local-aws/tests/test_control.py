@@ -117,7 +117,8 @@ def test_each_protocol_gets_its_own_body(aws, names):
         sns.subscribe(TopicArn=topic, Protocol=protocol, Endpoint=endpoint, Attributes=attributes)
     listed = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     *confirmed, pending = [subscription["SubscriptionArn"] for subscription in listed]
-    assert all(arn.startswith(topic) for arn in confirmed) and pending == "PendingConfirmation"
+    assert all(arn.startswith(topic) for arn in confirmed)
+    assert pending == "PendingConfirmation"
     bodies = {"default": "plain", "email": "for people", "https": '{"version": "1.0"}'}
     sns.publish(TopicArn=topic, Subject="[WARNING] db", MessageStructure="json", Message=json.dumps(bodies),
                 MessageAttributes={"severity": {"DataType": "String", "StringValue": "warning"}})
