@@ -4,6 +4,7 @@
 use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
+/// Every check.
 pub const CATALOGUE: &[Check] = &[
     &crate::checks::service_available::SPEC,
     &crate::checks::acceptance_required::SPEC,
@@ -33,6 +34,7 @@ pub const CATALOGUE: &[Check] = &[
     &crate::checks::subscribers::SPEC,
 ];
 
+/// The checks of `groups`.
 pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.iter().copied().filter(|check| groups.contains(&check.group)).collect()
 }

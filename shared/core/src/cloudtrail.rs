@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::trigger::{Change, Trigger, as_text, reported};
 
+/// The trigger for `record`.
 pub fn trigger(record: &Value) -> Trigger {
     match (change(record), record["eventName"].as_str()) {
         (Some(change), _) => Trigger::Change(change),

@@ -112,6 +112,7 @@ pub struct Principal {
     pub arn: Option<Arn>,
 }
 
+/// `LISTENER_PORTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerPorts {
     /// Any port is accepted.
@@ -122,6 +123,7 @@ pub enum ListenerPorts {
     PerService(BTreeMap<ServiceId, BTreeSet<u16>>),
 }
 
+/// `UNTRUSTED_REQUESTS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntrustedRequests {
     /// Send an alert and change nothing.
@@ -130,6 +132,7 @@ pub enum UntrustedRequests {
     Reject,
 }
 
+/// `CROSS_ZONE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossZone {
     /// Send an alert and change nothing.
@@ -140,6 +143,7 @@ pub enum CrossZone {
     Ignore,
 }
 
+/// All problems of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadConfiguration(Vec<Problem>);
 

@@ -35,6 +35,7 @@ pub fn runbook<E>(page: impl Fn(&str) -> Result<String, E>) -> Result<String, E>
     Ok(text)
 }
 
+/// README's table of the checks.
 pub fn readme_table() -> String {
     let mut table =
         String::from("| check | severity | fails when | what it means for dbt | how to fix |\n|---|---|---|---|---|\n");

@@ -31,6 +31,7 @@ macro_rules! identifier {
         pub struct $name(String);
 
         impl $name {
+            /// The identifier as AWS writes it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -23,6 +23,7 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether there is nothing to change.
     pub fn is_empty(&self) -> bool {
         self.accept.is_empty() && !self.hides_findings()
     }
@@ -51,6 +52,7 @@ impl Plan {
             || topology.load_balancers_of(service).unwrap_or_default().into_iter().any(is_changed)
     }
 
+    /// The endpoints to accept or reject.
     pub fn endpoints(&self) -> impl Iterator<Item = &EndpointId> {
         self.accept.values().chain(self.reject.values()).flatten()
     }

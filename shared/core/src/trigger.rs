@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 
+/// The reason for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     Schedule,
@@ -120,6 +121,7 @@ impl Change {
         Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
     }
 
+    /// Whether the change names `resource`: see [`Change::names_any`].
     pub fn names(&self, resource: &str) -> bool {
         self.names_any([resource])
     }

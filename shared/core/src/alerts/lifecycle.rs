@@ -65,6 +65,7 @@ pub struct KnownPart {
     pub notified: bool,
 }
 
+/// The phase of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {

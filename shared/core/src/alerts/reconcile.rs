@@ -83,6 +83,7 @@ impl<'a> Report<'a> {
     }
 }
 
+/// The results of one read.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
     /// Start time of the read.
@@ -94,6 +95,7 @@ pub struct Evaluation {
     pub off_path: BTreeSet<String>,
 }
 
+/// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordWrite {
     pub key: Key,

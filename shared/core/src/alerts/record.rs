@@ -56,6 +56,7 @@ impl fmt::Display for Partition {
     }
 }
 
+/// The records of one partition.
 pub type Items = BTreeMap<Key, Item>;
 
 /// The alerts that fire, except those that a silence holds back.
@@ -64,6 +65,7 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
+/// The recorded number of the alert topic's subscriptions.
 pub fn subscribers(items: &Items) -> Option<&Subscribers> {
     items.values().find_map(|item| item.record.as_ref()?.subscribers())
 }
@@ -105,6 +107,7 @@ pub struct Item {
     pub version: Version,
 }
 
+/// The version of an item in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     At(u64),
@@ -112,6 +115,7 @@ pub enum Version {
     Unreadable,
 }
 
+/// The content of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub state: State,
@@ -132,6 +136,7 @@ pub struct Record {
     pub retired: bool,
 }
 
+/// The state in a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -170,16 +175,25 @@ pub struct KnownConnection {
 }
 
 impl Key {
+    /// The subject of the record of changes whose effect may show only later.
     pub const CHANGES: &str = "changes";
+    /// The subject of the record of the alert topic's subscriptions.
     pub const SUBSCRIBERS: &str = "subscribers";
+    /// The subject of the records of known accounts.
     pub const KNOWN_ACCOUNT: &str = "known-account";
+    /// The subject of the records of dbt's connections.
     pub const CONNECTION: &str = "connection";
+    /// The subject of the heartbeat's record.
     pub const HEARTBEAT: &str = "heartbeat";
+    /// The subject of the record of ids in place.
     pub const INVENTORY: &str = "inventory";
     /// Each silence's resource is a name of its own.
     pub const SILENCE: &str = "silence";
+    /// The subject of the record of the path behind the endpoint service.
     pub const PATH: &str = "path";
+    /// The subject of the record of the decisions on dbt's requests.
     pub const ADMISSIONS: &str = "admissions";
+    /// The subject of the record of dbt's last connections.
     pub const TRAFFIC: &str = "traffic";
     /// The function of records that belong to no function: silences.
     pub const ANY_FUNCTION: &str = "*";
@@ -189,6 +203,7 @@ impl Key {
         Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
     }
 
+    /// The subject and the resource.
     pub fn about(&self) -> (&str, &str) {
         (&self.subject, &self.resource)
     }
@@ -213,46 +228,57 @@ impl FromStr for Key {
 }
 
 impl Record {
+    /// A new record with an empty outbox.
     pub fn new(state: State, observed_at: Timestamp) -> Self {
         Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at, retired: false }
     }
 
+    /// The alert, if this is an alert's record.
     pub fn alert(&self) -> Option<&Alert> {
         if let State::Alert(alert) = &self.state { Some(alert) } else { None }
     }
 
+    /// The connection, if this is a connection's record.
     pub fn connection(&self) -> Option<&KnownConnection> {
         if let State::Connection(connection) = &self.state { Some(connection) } else { None }
     }
 
+    /// The ids that were in place, if this is their record.
     pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
         if let State::Inventory(inventory) = &self.state { Some(inventory) } else { None }
     }
 
+    /// dbt's last connections, if this is their record.
     pub fn traffic(&self) -> Option<&Traffic> {
         if let State::Traffic(traffic) = &self.state { Some(traffic) } else { None }
     }
 
+    /// The path behind the endpoint service, if this is its record.
     pub fn path(&self) -> Option<&StoredPath> {
         if let State::Path(path) = &self.state { path.as_deref() } else { None }
     }
 
+    /// The decisions on dbt's requests, if this is their record.
     pub fn admissions(&self) -> Option<&Admissions> {
         if let State::Admissions(admissions) = &self.state { Some(admissions) } else { None }
     }
 
+    /// The number of the alert topic's subscriptions, if this is its record.
     pub fn subscribers(&self) -> Option<&Subscribers> {
         if let State::Subscribers(subscribers) = &self.state { Some(subscribers) } else { None }
     }
 
+    /// The notes of changes whose effect may show only later, if this is their record.
     pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
         if let State::Changes(changes) = &self.state { Some(changes) } else { None }
     }
 
+    /// When the known account was last seen connected, if this is its record.
     pub fn known_account(&self) -> Option<Timestamp> {
         if let State::KnownAccount(last) = &self.state { Some(*last) } else { None }
     }
 
+    /// The silence, if this is a silence's record.
     pub fn silence(&self) -> Option<&Silence> {
         if let State::Silence(silence) = &self.state { Some(silence) } else { None }
     }

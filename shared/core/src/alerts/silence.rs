@@ -11,6 +11,7 @@ use crate::ids::Arn;
 /// The entry in a list of checks for all checks except those that only their id silences.
 pub const EVERY_CHECK: &str = "*";
 
+/// A stored silence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
     /// The ids of the checks; `*` for all except those that only their id silences, so that nobody silences alerts on

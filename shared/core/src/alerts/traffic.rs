@@ -77,6 +77,7 @@ pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnecti
     Traffic { until: now, endpoints: endpoints.collect() }
 }
 
+/// The recorded traffic of the endpoint service.
 pub fn recorded(items: &Items) -> Option<&Traffic> {
     let mut records = items.iter().filter(|(key, _)| key.subject == Key::TRAFFIC);
     records.find_map(|(_, item)| item.record.as_ref()?.traffic())

@@ -50,6 +50,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The lower-case name, as in message attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",

@@ -71,6 +71,7 @@ impl RememberedConnections {
         (recorded.state == connection.state.to_string()).then_some(recorded.since)
     }
 
+    /// Whether the connection is or was a held request.
     pub fn was_held(&self, connection: &Connection) -> bool {
         self.admissions.as_ref().is_some_and(|admissions| admissions.has_held(connection))
     }

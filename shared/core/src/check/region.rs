@@ -11,6 +11,7 @@ pub struct Region {
 }
 
 impl Region {
+    /// The Region `name` in `partition`.
     pub fn new(partition: &str, name: &str) -> Self {
         // https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html, "Management Console" per partition
         let console = match partition {
@@ -32,26 +33,32 @@ impl Region {
         &self.name
     }
 
+    /// The endpoint service in the VPC console.
     pub fn endpoint_service(&self, id: &str) -> Option<String> {
         self.link("vpcconsole", &format!("EndpointServices:search={id}"))
     }
 
+    /// The target group in the EC2 console.
     pub fn target_group(&self, arn: &Arn) -> Option<String> {
         self.link("ec2", &format!("TargetGroup:targetGroupArn={arn}"))
     }
 
+    /// The load balancer in the EC2 console.
     pub fn load_balancer(&self, arn: &Arn) -> Option<String> {
         self.link("ec2", &format!("LoadBalancer:loadBalancerArn={arn}"))
     }
 
+    /// The security group in the EC2 console.
     pub fn security_group(&self, id: &str) -> Option<String> {
         self.link("ec2", &format!("SecurityGroup:groupId={id}"))
     }
 
+    /// The network ACL in the VPC console.
     pub fn network_acl(&self, id: &str) -> Option<String> {
         self.link("vpcconsole", &format!("NetworkAclDetails:networkAclId={id}"))
     }
 
+    /// The route table in the VPC console.
     pub fn route_table(&self, id: &str) -> Option<String> {
         self.link("vpcconsole", &format!("RouteTableDetails:RouteTableId={id}"))
     }

@@ -13,6 +13,7 @@ use crate::trigger::Change;
 /// Maximum number of stored ids per finding: a target group may have a thousand targets, each with security groups.
 const MAX_STORED_IDS: usize = 500;
 
+/// One check's result for one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckResult {
     pub check: Check,
@@ -24,6 +25,7 @@ pub struct CheckResult {
     pub is_unlisted: bool,
 }
 
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
     /// The fact that satisfies the check, in one line.
@@ -104,6 +106,7 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The lower-case name, as in message attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -133,11 +136,13 @@ impl Finding {
         }
     }
 
+    /// The finding with this evidence.
     #[must_use]
     pub fn with_evidence(self, evidence: Vec<String>) -> Self {
         Self { evidence, ..self }
     }
 
+    /// The finding with these failing parts.
     #[must_use]
     pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let severity = self.severity;
@@ -145,6 +150,7 @@ impl Finding {
         self
     }
 
+    /// The finding with these unknown parts, each with its reason.
     #[must_use]
     pub fn with_unknown_parts(mut self, parts: impl IntoIterator<Item = (impl Into<String>, String)>) -> Self {
         self.parts.extend(parts.into_iter().map(|(name, why)| (name.into(), PartStatus::Unknown(why))));
@@ -171,6 +177,7 @@ impl Finding {
         self.parts.get(name).or_else(|| self.parts.get(Self::REST))
     }
 
+    /// The finding with these further ids and ARNs.
     #[must_use]
     pub fn about(mut self, ids: impl IntoIterator<Item = impl ToString>) -> Self {
         self.ids.extend(ids.into_iter().map(|id| id.to_string()));
@@ -198,6 +205,7 @@ impl Finding {
         self.ids = ids.into_iter().collect();
     }
 
+    /// The names of the parts that fail.
     pub fn failing_parts(&self) -> impl Iterator<Item = &String> {
         self.parts.iter().filter(|(_, status)| matches!(status, PartStatus::Failing(_))).map(|(name, _)| name)
     }
@@ -225,6 +233,7 @@ impl Remedy {
 }
 
 impl CheckResult {
+    /// The result of `check` for `resource`.
     pub fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
@@ -250,6 +259,7 @@ impl Status {
         Self::Pass(right.into())
     }
 
+    /// The status in one line.
     pub fn text(&self) -> &str {
         match self {
             Self::Pass(text) | Self::Unknown(text) => text,

@@ -119,6 +119,7 @@ pub enum Parts {
 }
 
 impl Parts {
+    /// The name of a port as a part.
     pub fn port(port: u16) -> String {
         format!("port {port}")
     }
@@ -140,6 +141,7 @@ pub enum Group {
 }
 
 impl Group {
+    /// The lower-case name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",

@@ -12,6 +12,7 @@ use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::Connection;
 
+/// The catalogue's row.
 pub const SPEC: Spec = Spec {
     id: "connection.untrusted",
     severities: &[

@@ -40,6 +40,7 @@ fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>,
     Ok((!load_balancer.crosses_zones(group)?).then_some(by))
 }
 
+/// The catalogue's row.
 pub const SPEC: Spec = Spec {
     id: "load-balancer.cross-zone",
     severities: &[(Severity::Warning, "always")],

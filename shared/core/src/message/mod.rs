@@ -127,6 +127,7 @@ impl Message {
     }
 }
 
+/// The value of a message attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
     Text(String),

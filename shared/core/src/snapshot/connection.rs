@@ -59,6 +59,7 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
+    /// Parses a state as EC2 writes it.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "pendingacceptance" => Self::PendingAcceptance,

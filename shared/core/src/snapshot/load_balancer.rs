@@ -57,6 +57,7 @@ pub struct Description {
     pub dual_stack: bool,
 }
 
+/// A zone in which a load balancer is enabled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
     /// `eu-central-1a`, …
@@ -65,6 +66,7 @@ pub struct Zone {
     pub subnet: String,
 }
 
+/// A listener of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     pub arn: String,
@@ -220,6 +222,7 @@ fn given_up<T>(read: &Observed<T>) -> bool {
     read.as_ref().is_err_and(|error| error.kind == ErrorKind::GivenUp)
 }
 
+/// A target group that a listener forwards to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
     pub arn: Arn,
@@ -249,6 +252,7 @@ pub const MIN_HEALTHY_TAG: &str = "privatelink-guard:min-healthy";
 /// The tag of a target group whose targets parse Proxy Protocol's header; its value is `expected`.
 pub const PROXY_PROTOCOL_TAG: &str = "privatelink-guard:proxy-protocol";
 
+/// The kind of a group's targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {
     Instance,
@@ -317,6 +321,7 @@ impl RoutingThreshold {
     }
 }
 
+/// A registered target and its health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Instance id, IP address, or load balancer ARN.
@@ -393,6 +398,7 @@ pub enum Health {
 }
 
 impl Health {
+    /// Parses a state as ELB writes it.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "healthy" => Self::Healthy,
@@ -408,6 +414,7 @@ impl Health {
 }
 
 impl Health {
+    /// Whether the target fails its health checks.
     pub fn is_failing(&self) -> bool {
         matches!(self, Self::Unhealthy | Self::UnhealthyDraining)
     }

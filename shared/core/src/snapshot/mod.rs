@@ -44,6 +44,7 @@ pub struct CallError {
     pub message: String,
 }
 
+/// The kinds of failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorKind {
     /// AWS refused it, with this code: `Throttling`, `UnauthorizedOperation`, …
@@ -71,10 +72,12 @@ const THROTTLED: [&str; 5] =
     ["RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequestsException"];
 
 impl CallError {
+    /// The failure of `call`.
     pub fn new(call: &'static str, kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { call, kind, message: message.into() }
     }
 
+    /// AWS's code, if AWS gave one.
     pub fn code(&self) -> Option<&str> {
         match &self.kind {
             ErrorKind::Refused(code) => Some(code),

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::{CallError, Observed, Unread, interface_description};
 use crate::ids::Arn;
 
+/// The network around the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// The rules of the load balancers' and the targets' security groups, inbound and outbound.
@@ -35,6 +36,7 @@ impl Network {
         }
     }
 
+    /// The addresses of a prefix list.
     pub fn prefix_list(&self, id: &str) -> Result<&[IpNet], String> {
         match self.prefix_lists.get(id) {
             Some(read) => read.as_deref().map_err(ToString::to_string),
@@ -58,6 +60,7 @@ impl Network {
     }
 }
 
+/// A range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ports {
     pub first: u16,
@@ -65,20 +68,25 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// Every port.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
 
+    /// One port.
     pub fn one(port: u16) -> Self {
         Self { first: port, last: port }
     }
 
+    /// The number of ports.
     pub fn number(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
 
+    /// Whether `port` is in the range.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 
+    /// The ports in both ranges; `None` without a common port.
     pub fn and(self, other: Self) -> Option<Self> {
         let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
@@ -124,6 +132,7 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// The id of the prefix list, if it is one.
     pub fn prefix_list(&self) -> Option<&str> {
         match self {
             Self::PrefixList(id) => Some(id),
@@ -132,6 +141,7 @@ impl Peer {
     }
 }
 
+/// A network interface of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// `eni-…`
@@ -144,6 +154,7 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
     /// `subnet-…`
@@ -153,6 +164,7 @@ pub struct Subnet {
     pub cidrs: Vec<IpNet>,
 }
 
+/// A network ACL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkAcl {
     /// `acl-…`
@@ -178,6 +190,7 @@ pub struct AclEntry {
     pub peer: IpNet,
 }
 
+/// A route table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTable {
     /// `rtb-…`

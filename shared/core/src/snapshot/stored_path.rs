@@ -156,6 +156,7 @@ impl StoredPath {
         now.duration_since(self.read_at) <= max_age
     }
 
+    /// The endpoint service's `Name` tag.
     pub fn name(&self) -> Option<&str> {
         self.service.name.as_deref()
     }
@@ -176,14 +177,17 @@ impl StoredPath {
         self.load_balancers.values().map(of).sum()
     }
 
+    /// The number of its target groups.
     pub fn groups(&self) -> usize {
         self.all_groups().count()
     }
 
+    /// The ARNs of its load balancers and target groups.
     pub fn arns(&self) -> impl Iterator<Item = &str> {
         self.load_balancers.keys().chain(self.all_groups().map(|group| &group.arn)).map(Arn::as_str)
     }
 
+    /// The endpoint service.
     pub fn service(&self) -> &ServiceId {
         &self.service.id
     }
@@ -227,10 +231,12 @@ impl<'a> KnownDetails<'a> {
         known
     }
 
+    /// When the details of the endpoint service were read.
     pub fn of(&self, service: &ServiceId) -> Option<Timestamp> {
         self.read_at.get(service).copied()
     }
 
+    /// The load balancer's own cross-zone attribute.
     pub fn cross_zone(&self, load_balancer: &Arn) -> Option<bool> {
         self.load_balancers.get(load_balancer)?.cross_zone.as_ref()?.as_ref().ok().copied()
     }
@@ -240,6 +246,7 @@ impl<'a> KnownDetails<'a> {
         self.groups.get(group).copied()
     }
 
+    /// The target group's attributes.
     pub fn attributes(&self, group: &Arn) -> Option<&TargetGroupAttributes> {
         self.groups.get(group)?.attributes.as_ref()?.as_ref().ok()
     }
@@ -249,6 +256,7 @@ impl<'a> KnownDetails<'a> {
         self.groups.get(group)?.hostname.as_ref()?.as_ref().ok()
     }
 
+    /// The listener's certificates that it selects by name.
     pub fn certificates_by_name(&self, listener: &str) -> Option<&Vec<String>> {
         self.listeners.get(listener)?.certificates_by_name.as_ref()?.as_ref().ok()
     }
@@ -293,6 +301,7 @@ impl Topology {
         self.load_balancers.values_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten())
     }
 
+    /// The ARNs of the target groups.
     pub fn target_groups(&self) -> BTreeSet<Arn> {
         let groups =
             self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());

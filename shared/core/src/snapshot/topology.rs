@@ -53,6 +53,7 @@ impl Topology {
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 
+    /// Stores the result of reading the connections.
     pub fn set_connections(&mut self, read: Observed<Connections>) {
         match read {
             Ok(Connections { listed, unread }) => {
@@ -81,6 +82,7 @@ impl Topology {
         load_balancers.into_iter().any(|load_balancer| load_balancer.is_unfinished(self.network.is_some()))
     }
 
+    /// The `Name` tags of the services that have one.
     pub fn names(&self) -> BTreeMap<ServiceId, String> {
         let services = self.services.iter().flatten().flatten();
         services.filter_map(|(id, service)| Some((id.clone(), service.name.clone()?))).collect()

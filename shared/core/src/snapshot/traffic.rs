@@ -49,6 +49,7 @@ impl LastConnection {
         self.at.or(created).map_or(self.since, |time| time.max(self.since))
     }
 
+    /// The last connection as a line of text.
     pub fn describe(&self, created: Option<Timestamp>) -> String {
         match self.at {
             Some(at) => format!("dbt last connected at {at:.0} or up to 5 minutes before"),

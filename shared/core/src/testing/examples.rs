@@ -20,6 +20,7 @@ use crate::message::{Banner, Envelope, Message};
 use crate::snapshot::{Calls, CrossZoneOverride, Topology};
 use crate::trigger::Change;
 
+/// The messages, each with a name.
 pub fn examples() -> Vec<(&'static str, Message)> {
     let unsafe_principals = Finding { cause: Some(change_of_principals()), ..principals(&["*"]) };
     let cross_zone = cross_zone();

@@ -24,8 +24,10 @@ use crate::trigger::Change;
 
 pub use self::examples::examples;
 
+/// dbt's account in all tests.
 pub const DBT: &str = "123456789012";
 
+/// An account that is not dbt's.
 pub const UNTRUSTED: &str = "999999999999";
 
 /// Endpoint service number `number`; the policy of [`policy`] watches number 1.
@@ -33,6 +35,7 @@ pub fn service(number: u32) -> ServiceId {
     format!("vpce-svc-{number:017x}").parse().unwrap()
 }
 
+/// VPC endpoint number `number`.
 pub fn endpoint(number: u32) -> EndpointId {
     format!("vpce-{number:017x}").parse().unwrap()
 }
@@ -43,6 +46,7 @@ pub fn at(hour: i8, minute: i8) -> Timestamp {
     time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
 }
 
+/// A connection on service 1.
 pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
     Connection {
         service: service(1),
@@ -76,6 +80,7 @@ pub fn policy() -> Policy {
     policy
 }
 
+/// The Region that the tests are in.
 pub fn region() -> Region {
     Region::new("aws", "eu-central-1")
 }
@@ -95,6 +100,7 @@ pub fn refusal(code: &str) -> CallError {
     CallError::new("ec2:RejectVpcEndpointConnections", ErrorKind::Refused(code.to_owned()), "not now")
 }
 
+/// A call that AWS denied.
 pub fn call_error(call: &'static str) -> CallError {
     CallError::new(call, ErrorKind::Refused("AccessDenied".to_owned()), "not authorized")
 }
@@ -141,6 +147,7 @@ pub fn with_policy<T>(topology: &Topology, policy: &Policy, evaluate: impl FnOnc
     evaluate(CheckContext::new(&service, topology, policy, &region, at(9, 0)))
 }
 
+/// The status of the only result.
 pub fn only_status(results: Vec<CheckResult>) -> Status {
     let [result] = <[CheckResult; 1]>::try_from(results).unwrap();
     result.status
@@ -218,6 +225,7 @@ pub fn route_table(id: &str) -> RouteTable {
     }
 }
 
+/// A route to `destination` by `by`.
 pub fn route(destination: &str, by: &str, state: &str) -> Route {
     Route { destination: destination.parse().unwrap(), by: by.to_owned(), state: state.to_owned() }
 }
@@ -242,6 +250,7 @@ pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     failed.collect()
 }
 
+/// The summary of each failure. Panics if a result is unknown.
 pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
@@ -283,6 +292,7 @@ pub fn failure(status: Status) -> Option<Finding> {
     }
 }
 
+/// The finding of the only failure.
 pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let mut failed = results.into_iter().filter_map(|result| match result.status {
         Status::Fail(finding) => Some(*finding),
@@ -293,6 +303,7 @@ pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     finding
 }
 
+/// The names of a finding's parts.
 pub fn parts(finding: &Finding) -> Vec<&str> {
     finding.parts.keys().map(String::as_str).collect()
 }
@@ -320,6 +331,7 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
     }
 }
 
+/// A listener that forwards to `group`.
 pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
     Listener {
         arn: format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/net/pg/0123456789abcdef/{port}"),
@@ -362,6 +374,7 @@ pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<Target
     }))
 }
 
+/// The ARN of an ELB resource.
 pub fn elb_arn(resource: &str) -> Arn {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
 }
@@ -396,6 +409,7 @@ pub fn terminated() -> Target {
     }
 }
 
+/// A finding for tests where only the severity matters.
 pub fn finding(severity: Severity) -> Finding {
     Finding::new(
         severity,
