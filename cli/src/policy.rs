@@ -16,7 +16,9 @@ pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
     let mut reads: Vec<&str> = observe::ACTIONS
         .into_iter()
         .chain(trace::ACTIONS)
-        .chain([alarm_topics::ACTION, status::read::ACTION, "cloudformation:ListStacks", "sts:GetCallerIdentity"])
+        .chain([alarm_topics::ACTION, status::read::ACTION, "sts:GetCallerIdentity"])
+        // For a stack that is not there: whether it was deleted, or is in another Region.
+        .chain(["cloudformation:ListStacks", "ec2:DescribeRegions"])
         .collect();
     reads.sort_unstable();
     reads.dedup();

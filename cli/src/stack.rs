@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use aws_config::Region;
 use aws_sdk_cloudformation::types as cloudformation;
+use guard_aws::concurrently;
 use guard_aws::errors::call_error;
 use jiff::Timestamp;
 
@@ -81,17 +83,46 @@ impl DeployedStack {
     }
 }
 
-/// The reason why there is no stack `name`: it was deleted, which CloudFormation remembers for 90 days, or it is
-/// elsewhere.
+/// The reason why there is no stack `name` here: it is in another Region, or it was deleted, which CloudFormation
+/// remembers for 90 days.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ListStacks.html>
 async fn missing(client: &aws_sdk_cloudformation::Client, name: &str, session: &Session) -> String {
+    let (deleted_at, elsewhere) = tokio::join!(deleted_at(client, name), regions_with(name, session));
+    match (&elsewhere[..], deleted_at) {
+        ([], None) => format!("There is no stack {name} in {}. Is it another profile or account?", session.region),
+        ([], Some(at)) => {
+            format!("The stack {name} was deleted at {at:.0}: nothing guards its endpoint services. Deploy it again.")
+        }
+        ([region, ..], _) => format!(
+            "There is no stack {name} in {}. There is one in {}: add --region {region}.",
+            session.region,
+            elsewhere.join(" and ")
+        ),
+    }
+}
+
+async fn deleted_at(client: &aws_sdk_cloudformation::Client, name: &str) -> Option<Timestamp> {
     let deleted = client.list_stacks().stack_status_filter(cloudformation::StackStatus::DeleteComplete);
     let mut pages = deleted.into_paginator().items().send();
     while let Some(Ok(row)) = pages.next().await {
-        if let Some(time) = row.deletion_time().filter(|_| row.stack_name() == Some(name)) {
-            let at = Timestamp::from_second(time.secs()).map(|at| format!(" at {at}")).unwrap_or_default();
-            return format!("The stack {name} was deleted{at}: nothing guards its endpoint services. Deploy it again.");
+        if row.stack_name() == Some(name) {
+            return Timestamp::from_second(row.deletion_time()?.secs()).ok();
         }
     }
-    format!("There is no stack {name} in {}. Is it another Region or profile?", session.region)
+    None
+}
+
+/// The other Regions that have a stack `name`, as far as they answer.
+async fn regions_with(name: &str, session: &Session) -> Vec<String> {
+    let Ok(answer) = aws_sdk_ec2::Client::new(&session.config).describe_regions().send().await else {
+        return Vec::new();
+    };
+    let regions = answer.regions().iter().filter_map(|region| region.region_name());
+    let others = regions.filter(|region| *region != session.region).map(ToOwned::to_owned);
+    let found = concurrently(others, async |region: String| {
+        let config = session.config.to_builder().region(Region::new(region.clone())).build();
+        let answer = aws_sdk_cloudformation::Client::new(&config).describe_stacks().stack_name(name).send().await;
+        answer.is_ok().then_some(region)
+    });
+    found.await.into_iter().flatten().collect()
 }

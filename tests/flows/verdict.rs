@@ -52,7 +52,7 @@ fn failing(report: &Value) -> BTreeSet<String> {
 }
 
 /// The firing alerts in the guard's table that are not unknown now. It leaves out `visibility.lost`, which is about the
-/// functions' own calls, and `connection.absent`, for which only the table has the facts.
+/// functions' own calls.
 fn firing(environment: &FlowEnvironment) -> Result<BTreeSet<String>> {
     let table = environment.stack.output("StateTableName")?;
     let items = environment.aws.aws(&Caller::root(COMPANY), &format!("dynamodb scan --table-name {table}"))?;
@@ -64,7 +64,7 @@ fn firing(environment: &FlowEnvironment) -> Result<BTreeSet<String>> {
         let key = item["item"]["S"].as_str().unwrap_or_default();
         let [_, check, resource] = key.splitn(3, '#').collect::<Vec<_>>()[..] else { continue };
         let is_known = alert["phase"] == json!("firing") && alert["unknown"].is_null();
-        if is_known && !["visibility.lost", "connection.absent"].contains(&check) {
+        if is_known && check != "visibility.lost" {
             let [severity, summary] =
                 ["severity", "summary"].map(|field| alert["finding"][field].as_str().unwrap_or_default());
             let service = item["service"]["S"].as_str().unwrap_or_default();

@@ -111,9 +111,28 @@ fn answer(mut stream: &TcpStream, calls: &Calls) {
         _ => format!("{action} with {}", header("x-amz-sso_bearer_token")),
     };
     calls.lock().unwrap().push(signer);
-    let (status, text) = response(action);
+    let stack = body.split('&').find_map(|field| field.strip_prefix("StackName="));
+    let region = scope.get(2).copied().unwrap_or_default();
+    let (status, text) = stack.and_then(|stack| of_stack(stack, region)).unwrap_or_else(|| response(action));
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
     stream.write_all(format!("{head}{text}").as_bytes()).unwrap();
+}
+
+/// The stacks with a story: `half` has no outputs yet, `gone` was deleted, `abroad` is in eu-west-1, and `nowhere` is
+/// nowhere.
+fn of_stack(stack: &str, region: &str) -> Option<(&'static str, String)> {
+    let missing = format!(
+        "<ErrorResponse><Error><Code>ValidationError</Code><Message>Stack with id {stack} does not exist</Message></Error>\
+         </ErrorResponse>"
+    );
+    match (stack, region) {
+        ("half", _) => Some((
+            "200 OK",
+            response("DescribeStacks").1.replace("CREATE_COMPLETE", "ROLLBACK_COMPLETE").replace("<Outputs>", "<Left>"),
+        )),
+        ("abroad", "eu-west-1") | ("guard", _) => None,
+        _ => Some(("400 Bad Request", missing)),
+    }
 }
 
 fn response(action: &str) -> (&'static str, String) {
@@ -145,6 +164,14 @@ fn response(action: &str) -> (&'static str, String) {
              <Outputs><member><OutputKey>StateTableName</OutputKey><OutputValue>table</OutputValue></member></Outputs>\
              </member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
         ),
+        "ListStacks" => "<ListStacksResponse><ListStacksResult><StackSummaries><member><StackName>gone</StackName>\
+             <StackStatus>DELETE_COMPLETE</StackStatus><CreationTime>2026-01-01T00:00:00Z</CreationTime>\
+             <DeletionTime>2026-02-01T00:00:00Z</DeletionTime></member></StackSummaries></ListStacksResult>\
+             </ListStacksResponse>"
+            .to_owned(),
+        "DescribeRegions" => "<DescribeRegionsResponse><regionInfo><item><regionName>us-east-1</regionName></item>\
+             <item><regionName>eu-west-1</regionName></item></regionInfo></DescribeRegionsResponse>"
+            .to_owned(),
         "Query" => r#"{"Items": [], "Count": 0, "ScannedCount": 0}"#.to_owned(),
         _ => return ("403 Forbidden", DENIED.to_owned()),
     };

@@ -4,3 +4,4 @@
 mod aws;
 mod pipes;
 mod profiles;
+mod stacks;

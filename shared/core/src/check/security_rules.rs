@@ -69,6 +69,6 @@ pub(crate) fn authorize<'a>(
     };
     let permissions: Vec<String> = allowed.into_iter().map(permission).collect::<Option<_>>()?;
     let operation = if egress { "ec2 authorize-security-group-egress" } else { "ec2 authorize-security-group-ingress" };
-    let command = Command::new(operation, region).option("group-id", group);
-    Some(command.literal(&format!("--ip-permissions {}", permissions.join(" "))))
+    let permissions = format!("--ip-permissions {}", permissions.join(" "));
+    Some(Command::new(operation, region).option("group-id", group).literal(&permissions))
 }
