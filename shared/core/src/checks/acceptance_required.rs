@@ -26,8 +26,8 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
                 "acceptance is OFF: allowed accounts connect unapproved",
                 SPEC.impact,
                 Remedy::new(
-                    "Require acceptance again; the guard then accepts dbt's requests. This closes no existing \
-                     connection, so check who is connected as well.",
+                    "Require acceptance again; the guard then accepts dbt's requests. Existing connections stay open, \
+                     so also check who is connected.",
                     Some(
                         Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
                             .option("service-id", &service.id)
