@@ -125,14 +125,14 @@ pub fn missing(facts: &TraceFacts) -> Vec<String> {
         Ok(endpoints) => {
             if !endpoints.far.is_empty() {
                 missing.push(format!(
-                    "AWS has no endpoint metrics of consumers in other Regions ({}): only the load balancer's numbers tell of \
-                     their requests.",
+                    "AWS has no endpoint metrics of consumers in other Regions ({}): only the load balancer's numbers \
+                     include their requests.",
                     endpoints.far.join(", ")
                 ));
             }
             if !endpoints.of_dbt {
                 missing.push(
-                    "Which endpoint is dbt's was not given, so all of the service count: --dbt-principal.".to_owned(),
+                    "dbt's principal was not given, so all endpoints of the service count: --dbt-principal.".to_owned(),
                 );
             }
         }
