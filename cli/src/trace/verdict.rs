@@ -161,7 +161,7 @@ fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, Strin
         return without_endpoint(endpoints, facts.is_past);
     }
     if !totals.published {
-        return unknown("CloudWatch has no value at all of the endpoint service and its load balancer in this time");
+        return unknown("CloudWatch has no data for the endpoint service and its load balancer in this time");
     }
     if !endpoints.far.is_empty() {
         return unknown("requests from another Region are counted only once they reach the load balancer");

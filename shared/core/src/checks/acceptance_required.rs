@@ -5,7 +5,7 @@ use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.acceptance-required",
     severities: &[(Severity::Critical, "always")],
-    fails_when: "the endpoint service connects requests without acceptance",
+    fails_when: "the endpoint service does not require acceptance of requests",
     failing_word: "off",
     impact: "dbt can connect, and so can every other allowed principal, without anyone approving it.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",

@@ -23,10 +23,10 @@ pub(crate) const SPEC: Spec = Spec {
         ),
         (Severity::Info, "the request waits because `DryRun` is on"),
     ],
-    fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
-                 that the guard does not know; or is `partial`, connected in some zones only; or its request waits \
-                 because AWS refuses the acceptance, because `DryRun` is on, or for over 15 minutes, or is held by \
-                 `MaxDbtEndpoints` or `ExpectedEndpoints`; or more endpoints are connected than these allow; or, with \
+    fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `partial` (connected in some zones only), \
+                 `pending` for over 15 minutes, or in a state that the guard does not know; its request waits for over \
+                 15 minutes, or because AWS refuses the acceptance or `DryRun` is on, or `MaxDbtEndpoints` or \
+                 `ExpectedEndpoints` holds it; more endpoints are connected than these allow; or, with \
                  `ExpectTrafficEvery`, dbt has not connected through it for that long",
     failing_word: "failing",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",

@@ -121,7 +121,7 @@ fn public_networks(public: &BTreeSet<IpNet>, inbound: &InboundRules<'_>) -> Find
     Finding::new(
         Severity::Warning,
         summary,
-        "dbt's traffic over PrivateLink comes from private addresses. The public ones that dbt lists belong to its other \
+        "dbt connects over PrivateLink from private addresses. The public addresses that dbt lists are for its other \
          connections, so dbt may be blocked although these networks are allowed.",
         Remedy::new(
             "Ask dbt Support for the internal networks of your dbt environment, and set them as the stack's DbtCidrs. Remove the \
