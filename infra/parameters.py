@@ -208,7 +208,7 @@ def lost_alarms(values, keys):
         if key and re.search("(^|:)alias/aws/sns$", key):
             yield (f"{name}: {values[name]} is encrypted with AWS's own key alias/aws/sns, which CloudWatch cannot "
                    f"use. The guard's own messages can arrive, and these are lost without a word: {ALARMS_LOST[name]}. "
-                   "Nothing changes for dbt. Encrypt the topic with a customer managed key, or not at all: "
+                   "dbt is not affected. Encrypt the topic with a customer managed key, or not at all: "
                    "docs/kms.md has the commands.")
 
 

@@ -48,13 +48,13 @@ fn remark(topic: &Arn, lost: &str, key: &Result<Option<String>, CallError>) -> O
     match key {
         Ok(Some(key)) if key == AWS_KEY || key.ends_with(&format!(":{AWS_KEY}")) => Some(format!(
             "CloudWatch's alarms do not reach the topic {topic}: it is encrypted with AWS's own key {AWS_KEY}, which \
-             CloudWatch cannot use. {lost} Nothing changes for dbt, and the guard's own messages can arrive. Encrypt the \
+             CloudWatch cannot use. {lost} dbt is not affected, and the guard's own messages can arrive. Encrypt the \
              topic with a customer managed key, or not at all: docs/kms.md has the commands."
         )),
         Ok(_) => None,
         Err(error) => {
             let why = strip_invisible(&explained(error));
-            Some(format!("Whether CloudWatch's alarms reach the topic {topic} is not known. {why}"))
+            Some(format!("It is unknown whether CloudWatch's alarms reach the topic {topic}. {why}"))
         }
     }
 }
@@ -80,6 +80,6 @@ mod tests {
             assert_eq!(remark(Ok(key)), None, "{key:?}");
         }
         let said = remark(Err(call_error(ACTION))).unwrap();
-        assert!(said.contains("is not known. You lack the permission sns:GetTopicAttributes"), "{said}");
+        assert!(said.contains(":alerts. You lack the permission sns:GetTopicAttributes"), "{said}");
     }
 }

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
     version,
     about = "Checks a self-hosted service that you share with dbt over AWS PrivateLink.",
     long_about = "Checks a self-hosted service that you share with dbt over AWS PrivateLink, with your own AWS credentials.\n\
-                  Reads only, except for `silence`. `privatelink-guard policy` prints the IAM policy that it needs.",
+                  It only reads, except for `silence`. `privatelink-guard policy` prints the IAM policy that it needs.",
     after_help = "Examples:\n  \
         privatelink-guard check                                  every endpoint service of the account\n  \
         privatelink-guard check --stack privatelink-guard        with the settings of the deployed guard\n  \
@@ -57,13 +57,13 @@ pub enum CliCommand {
     /// Write the request that dbt Support needs to create its endpoint
     #[command(after_help = REQUEST_EXAMPLES)]
     Request(RequestArgs),
-    /// Find out where the requests of a time stopped
+    /// Find where requests stopped in a given time
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
-    /// Ask the deployed guard what it knows, and how it is
+    /// Show what the deployed guard knows, and whether it runs
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
-    /// Hold alerts back during planned work
+    /// Hold back alerts during planned work
     #[command(after_help = SILENCE_EXAMPLES)]
     Silence(SilenceArgs),
     /// Print the IAM policy that this command needs
@@ -91,13 +91,13 @@ Examples:
   privatelink-guard check --load-balancer arn:aws:elasticloadbalancing:...
       before there is an endpoint service
   privatelink-guard check --stack privatelink-guard --wait 10m
-      again and again until nothing fails
+      repeatedly, until nothing fails
 
 Exit status:
-  0   nothing of severity --fail-on or worse fails, and nothing is unknown
-  1   something of that severity fails
-  2   nothing of that severity fails, but something is unknown
-  3   nothing could be asked: no credentials, stack or network, or a file that cannot be written
+  0   no check fails with severity --fail-on or worse, and none is unknown
+  1   such a check fails
+  2   no such check fails, but one is unknown
+  3   nothing could be read: no credentials, stack or network, or a file that cannot be written
   64  bad usage";
 
 const REQUEST_EXAMPLES: &str = "\
@@ -107,13 +107,13 @@ Examples:
       --dbt-principal arn:aws:iam::<dbt-account-id>:root --cidrs <networks> \\
       --environment EMEA --dns git.example.com
 
-The text is the template of dbt's guide, filled in. It goes to dbt Support.
+The text fills in the template in dbt's guide. Send it to dbt Support.
 
 Exit status:
   0   written
-  1   refused, because something fails that would make dbt's attempt fail
-  2   refused, because it is not known whether that is so
-  3   nothing could be asked: no credentials, stack or network
+  1   refused: a failing check would make dbt's attempt fail
+  2   refused: it is unknown whether dbt's attempt would fail
+  3   nothing could be read: no credentials, stack or network
   64  bad usage";
 
 const TRACE_EXAMPLES: &str = "\
@@ -127,8 +127,8 @@ Examples:
 
 Exit status:
   0   there is a verdict
-  2   where the requests stopped is not known
-  3   nothing could be asked: no credentials, stack or network
+  2   it is unknown where the requests stopped
+  3   nothing could be read: no credentials, stack or network
   64  bad usage";
 
 const STATUS_EXAMPLES: &str = "\
@@ -137,10 +137,10 @@ Examples:
   privatelink-guard status --stack privatelink-guard --json | jq '.alerts[].summary'
 
 Exit status:
-  0   nothing of severity --fail-on or worse fires, the functions run, and somebody receives the alerts
-  1   something of that severity fires, a function is silent or had errors, or nobody receives the alerts
+  0   no alert of severity --fail-on or worse is firing, the functions run, and somebody receives the alerts
+  1   such an alert is firing, a function is silent or had errors, or nobody receives the alerts
   2   something is unknown
-  3   nothing could be asked: no credentials, stack or network
+  3   nothing could be read: no credentials, stack or network
   64  bad usage";
 
 const SILENCE_EXAMPLES: &str = "\
@@ -162,10 +162,10 @@ Examples:
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "What to check")]
 pub struct Subject {
-    /// The deployed guard's stack, for its services and settings; the flags below overrule them
+    /// The deployed guard's stack, for its services and settings; the flags below override them
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
-    /// An endpoint service; can be repeated. Without it: those of the stack, or all of the account
+    /// An endpoint service; can be repeated. Default: those of the stack, or all of the account
     #[arg(long = "service", alias = "endpoint-service-ids", value_name = "vpce-svc-ID", value_delimiter = ',')]
     pub services: Vec<ServiceId>,
     /// dbt's principal, from dbt Support, or its account id; can be repeated. dbt's pages name account 346425330055 for
@@ -178,10 +178,10 @@ pub struct Subject {
     /// The networks that dbt connects from, comma-separated
     #[arg(long, alias = "dbt-cidrs", value_name = "CIDRS")]
     pub cidrs: Option<String>,
-    /// How many of dbt's endpoints one service takes; 0 for any number (default: 1)
+    /// How many dbt endpoints one service accepts; 0 for any number (default: 1)
     #[arg(long, value_name = "NUMBER")]
     pub max_dbt_endpoints: Option<usize>,
-    /// The only endpoints of dbt's that some services take: vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3
+    /// The only dbt endpoints that some services accept: vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3
     #[arg(long, value_name = "ENDPOINTS")]
     pub expected_endpoints: Option<String>,
     /// An account that is neither dbt's nor untrusted; can be repeated
@@ -198,7 +198,7 @@ pub struct CheckArgs {
     /// A Network Load Balancer that has no endpoint service yet
     #[arg(long, value_name = "ARN", conflicts_with_all = ["services", "stack"])]
     pub load_balancer: Option<Arn>,
-    /// The mildest severity whose failure makes the exit status 1
+    /// The lowest severity whose failure makes the exit status 1
     #[arg(long, help_heading = "Output", value_enum, default_value_t = FailOn::Warning)]
     pub fail_on: FailOn,
     /// Check again until nothing fails, for at most this time (10m, 1h)
@@ -252,7 +252,7 @@ pub struct RequestArgs {
     /// The name that dbt connects to if it uses TLS; without it, the service's private DNS name
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub dns: Option<String>,
-    /// Write the request although something fails
+    /// Write the request even if a check fails
     #[arg(long)]
     pub anyway: bool,
 }
@@ -327,13 +327,13 @@ pub struct TraceArgs {
     /// The services.
     #[command(flatten)]
     pub subject: Subject,
-    /// The beginning: RFC 3339, or a local time
+    /// The start: RFC 3339, or a local time
     #[arg(long, help_heading = TRACED, value_name = "TIME", requires = "to", value_parser = time)]
     pub from: Option<Timestamp>,
     /// The end
     #[arg(long, help_heading = TRACED, value_name = "TIME", requires = "from", value_parser = time)]
     pub to: Option<Timestamp>,
-    /// The time until now: 30m, 2h
+    /// How far back from now: 30m, 2h
     #[arg(long, help_heading = TRACED, value_name = "DURATION", value_parser = duration)]
     pub last: Option<Duration>,
     /// Search the flow logs even if that scans more than 10 GB, which costs $0.005 per GB
@@ -347,7 +347,7 @@ pub struct StatusArgs {
     /// The deployed guard's stack
     #[arg(long, value_name = "NAME")]
     pub stack: String,
-    /// The mildest severity that makes the exit status 1
+    /// The lowest severity that makes the exit status 1
     #[arg(long, help_heading = "Output", value_enum, default_value_t = FailOn::Warning)]
     pub fail_on: FailOn,
     /// Print JSON (docs/status.schema.json)
@@ -366,7 +366,7 @@ pub struct SilenceArgs {
 /// `silence add`, `list`, `remove`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SilenceAction {
-    /// Hold the alerts of some checks back
+    /// Hold back the alerts of some checks
     Add(AddSilenceArgs),
     /// List the silences
     List {
@@ -393,19 +393,19 @@ pub struct AddSilenceArgs {
     /// A check's id; can be repeated. "*" for all but connection.untrusted, which must be named
     #[arg(long = "check", value_name = "CHECK", required_unless_present = "target_group")]
     pub checks: Vec<String>,
-    /// A resource, as in the alerts; can be repeated. Without it: all
+    /// A resource, as in the alerts; can be repeated. Default: all
     #[arg(long = "resource", value_name = "ARN or ID")]
     pub resources: Vec<String>,
     /// For work on this target group: all its checks, such as its health, its zones and its security groups
     #[arg(long, value_name = "ARN or NAME", conflicts_with_all = ["checks", "resources"])]
     pub target_group: Option<String>,
-    /// An endpoint service of the stack; can be repeated. Without it: all
+    /// An endpoint service of the stack; can be repeated. Default: all
     #[arg(long = "service", value_name = "vpce-svc-ID")]
     pub services: Vec<ServiceId>,
     /// For how long: 30m, 2h, 3d; at most 7 days
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub length: Duration,
-    /// Why
+    /// Why: the notice of the silence shows it
     #[arg(long, value_name = "TEXT")]
     pub comment: String,
 }
@@ -438,7 +438,7 @@ pub(crate) fn is_host_name(text: &str) -> bool {
 
 /// `30m`, `2h`, `1h30m`, `3d`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let expected = "expected a time such as 30m, 2h or 3d";
+    let expected = "expected a duration such as 30m, 2h or 3d";
     let span: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
     let duration = SignedDuration::try_from(span)
         .or_else(|_| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))

@@ -158,7 +158,7 @@ impl Expectations {
         let last_path = items.and_then(reuse::recorded);
         let silences = match (items, memory.and_then(GuardMemory::unread)) {
             (Some(items), _) => silencing::describe(items, context.now).collect(),
-            (None, Some(why)) => vec![format!("Silences, and whether dbt was ever connected, are unknown. {why}")],
+            (None, Some(why)) => vec![format!("Silences and dbt's earlier connections are unknown. {why}")],
             (None, None) => Vec::new(),
         };
         let context = CheckContext { held: &held, remembered: remembered.as_ref(), last_path, ..context };
@@ -186,7 +186,7 @@ impl Expectations {
         let needs_dbt = |check: &Check| !self.knows_dbt() && check.needs == Some(Need::DbtPrincipals);
         let checks = checks_of(&groups).into_iter().filter(applies);
         let (unknown, checks): (Vec<Check>, Vec<Check>) = checks.partition(needs_dbt);
-        let why = || Status::Unknown("which principal is dbt's was not given: --dbt-principal".to_owned());
+        let why = || Status::Unknown("dbt's principal was not given: --dbt-principal".to_owned());
         let service = context.service.into_iter();
         let unknown =
             service.flat_map(|service| unknown.iter().map(move |check| CheckResult::new(check, service, why())));
@@ -199,7 +199,7 @@ impl Expectations {
         let is_open = result.check.needs == Some(Need::DbtCidrs) && self.policy.dbt_cidrs.is_empty();
         match &result.status {
             Status::Fail(finding) if is_open && !finding.stops_dbt => {
-                let why = "which networks dbt connects from was not given: --cidrs";
+                let why = "dbt's networks were not given: --cidrs";
                 CheckResult { status: Status::Unknown(why.to_owned()), ..result }
             }
             _ => result,

@@ -141,10 +141,10 @@ fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
     let (status, head) = match (failing.is_empty(), unknown.is_empty()) {
         (true, true) => return None,
         (false, _) => (1, "dbt's attempt would fail. Fix this first, or give --anyway:"),
-        (true, false) => (2, "It is not known whether dbt's attempt would succeed. Read this first, or give --anyway:"),
+        (true, false) => (2, "It is unknown whether dbt's attempt would succeed. Read this first, or give --anyway:"),
     };
     let lines: Vec<String> = failing.iter().chain(unknown).map(|line| format!("  {}", strip_invisible(line))).collect();
-    output::say(&format!("{head}\n{}\n`privatelink-guard check` says more.\n", lines.join("\n")));
+    output::say(&format!("{head}\n{}\n`privatelink-guard check` shows more.\n", lines.join("\n")));
     (!anyway).then_some(status)
 }
 

@@ -10,7 +10,7 @@ use privatelink_guard::{BadUsage, output};
 /// The exit status of bad usage, as in sysexits.h.
 const BAD_USAGE: u8 = 64;
 
-/// The exit status if nothing could be asked: no credentials, no stack, no network, a file that cannot be written.
+/// The exit status if nothing could be read: no credentials, no stack, no network, a file that cannot be written.
 const NOTHING_ASKED: u8 = 3;
 
 fn main() -> ExitCode {

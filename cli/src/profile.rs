@@ -88,8 +88,8 @@ impl<'a> Profile<'a> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
         ensure!(
             name.chars().all(is_plain) && !name.starts_with('-'),
-            "The profile {name} needs an MFA code. The AWS CLI can be asked for it only if the profile's name consists of \
-             letters, digits and . _ @ + -."
+            "The profile {name} needs an MFA code. This command can ask the AWS CLI for it only if the profile's name \
+             consists of letters, digits and . _ @ + -."
         );
         Ok(SharedCredentialsProvider::new(CredentialProcessProvider::new(self.export_command())))
     }

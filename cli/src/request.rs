@@ -80,9 +80,9 @@ pub fn held_later(policy: &Policy, service: &ServiceId, topology: &Topology) -> 
     let connected = connections.filter(is_in).count();
     match Room::new(policy, service) {
         Room::AtMost(limit) if connected >= limit => Some(format!(
-            "{} of dbt's connected, and MaxDbtEndpoints allows {limit}: the guard will hold the new one and ask you. If dbt \
-             is to have both: make deploy SET=\"MaxDbtEndpoints={}\"",
-            count(connected, "endpoint"),
+            "{} connected, and MaxDbtEndpoints allows {limit}: the guard will hold the new one and ask you. If dbt \
+             needs both: make deploy SET=\"MaxDbtEndpoints={}\"",
+            count(connected, "dbt endpoint"),
             connected + 1
         )),
         Room::Exactly(_) => Some(

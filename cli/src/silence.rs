@@ -46,7 +46,7 @@ async fn memory(session: &Session, stack: &str) -> Result<GuardMemory> {
 async fn add(session: &Session, arguments: &AddSilenceArgs) -> Result<u8> {
     check_ids(&arguments.checks)?;
     let length = SignedDuration::try_from(arguments.length)?;
-    ensure!(length <= MAX_LENGTH, BadUsage("--for: a silence holds at most 7 days".to_owned()));
+    ensure!(length <= MAX_LENGTH, BadUsage("--for: a silence lasts at most 7 days".to_owned()));
     ensure!(!arguments.comment.trim().is_empty(), BadUsage("--comment: say why".to_owned()));
     let (memory, identity) = tokio::try_join!(memory(session, &arguments.stack), session.identity())?;
     let partitions = wanted(memory.complete()?, arguments)?;
@@ -71,8 +71,8 @@ async fn add(session: &Session, arguments: &AddSilenceArgs) -> Result<u8> {
     let whose = partitions.iter().map(|(partition, _)| of(partition)).collect::<Vec<_>>().join(", ");
     let resources = if silence.resources.is_empty() { "all".to_owned() } else { silence.resources.join(", ") };
     output::print(&format!(
-        "Silence {id} holds until {until:.0}\n  in: account {}, {}\n  for: {whose}\n  checks: {}\n  resources: {resources}\n  \
-         {}\nEnd it with: privatelink-guard silence remove --stack {} {id}\n",
+        "Silence {id} is active until {until:.0}\n  in: account {}, {}\n  for: {whose}\n  checks: {}\n  \
+         resources: {resources}\n  {}\nEnd it with: privatelink-guard silence remove --stack {} {id}\n",
         identity.account,
         session.region,
         silence.checks.join(", "),
@@ -106,7 +106,7 @@ async fn store(
         bail!(why);
     }
     let end = format!("End it with: privatelink-guard silence remove --stack {stack} {id}");
-    bail!("{why}\nThe silence {id} may hold for some services. {end}")
+    bail!("{why}\nThe silence {id} may be active for some services. {end}")
 }
 
 /// The reason for a write that the table refused.
@@ -177,7 +177,7 @@ fn wanted<'a>(
     }
     let is_guards_own = |id: &&String| catalogue::find(id).is_some_and(|check| check.branch == Branch::Guard);
     if let Some(check) = arguments.checks.iter().find(is_guards_own).filter(|_| !arguments.services.is_empty()) {
-        bail!(BadUsage(format!("--check: {check} belongs to no endpoint service: leave --service out")));
+        bail!(BadUsage(format!("--check: {check} belongs to no endpoint service: omit --service")));
     }
     let only_guards = !arguments.checks.is_empty() && arguments.checks.iter().all(|check| is_guards_own(&check));
     let guards = arguments.checks.iter().any(|check| is_guards_own(&check) || check == EVERY_CHECK);
@@ -194,7 +194,7 @@ fn matching(silence: &Silence, partitions: &[(&Partition, &Items)]) -> String {
     let covered = firing.filter(|(key, _)| silence.matches(&key.subject, &key.resource));
     let covered: Vec<String> = covered.map(|(_, alert)| strip_invisible(&alert.finding.summary)).collect();
     match covered.is_empty() {
-        true => "firing now: nothing that it covers".to_owned(),
+        true => "it covers no alert that is firing now".to_owned(),
         false => format!("firing now, and held back from now on: {}", covered.join("; ")),
     }
 }
@@ -212,7 +212,7 @@ async fn list(session: &Session, stack: &str) -> Result<u8> {
             let _ = writeln!(text, "{}  cannot be read, so it silences nothing", strip_invisible(&key.resource));
         }
     }
-    output::print(if text.is_empty() { "No silence holds.\n" } else { &text })?;
+    output::print(if text.is_empty() { "No silence is active.\n" } else { &text })?;
     Ok(0)
 }
 
@@ -236,6 +236,6 @@ async fn remove(session: &Session, stack: &str, id: &str) -> Result<u8> {
         removed.map_err(|error| anyhow!(explained(&error)))?.contains(&true),
         "There is no silence {id}. `privatelink-guard silence list --stack {stack}` lists them."
     );
-    output::print("Removed. What still fires is sent with the next run.\n")?;
+    output::print("Removed. The next run sends the alerts that are still firing.\n")?;
     Ok(0)
 }

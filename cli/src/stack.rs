@@ -74,8 +74,8 @@ impl DeployedStack {
         let value = self.outputs.get(key).map(String::as_str);
         value.with_context(|| match self.outputs.is_empty() && self.parameters.contains_key("EndpointServiceIds") {
             true => format!(
-                "The stack is {}: the guard is not deployed, and nothing of it works. CloudFormation's events of the stack say why; \
-                 deploy it again.",
+                "The stack is {}: the guard is not deployed, and does not work. The stack's CloudFormation events say \
+                 why. Deploy it again.",
                 self.status
             ),
             false => format!("The stack has no output {key}: is it a stack of privatelink-guard?"),

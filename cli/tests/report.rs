@@ -142,7 +142,7 @@ fn a_held_request_is_drawn_as_held_and_decided_from_the_list() {
     for words in [
         "✗ endpoint vpce-00000000000000002, of 123456789012, held",
         "✗ fail, warning  connection.dbt: 1 dbt request held: MaxDbtEndpoints allows 1",
-        "decided from EC2's list alone: the guard also goes by what it held before",
+        "decided from EC2's list alone: the deployed guard also knows what it held before",
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
@@ -319,10 +319,7 @@ fn the_request_says_whether_the_new_endpoint_will_be_held() {
     };
     let connected = Topology { connections, ..broken() };
     let held = note(&[], &connected);
-    assert!(
-        held.starts_with("1 endpoint of dbt's connected, and MaxDbtEndpoints allows 1: the guard will hold"),
-        "{held}"
-    );
+    assert!(held.starts_with("1 dbt endpoint connected, and MaxDbtEndpoints allows 1: the guard will hold"), "{held}");
     assert!(held.ends_with("make deploy SET=\"MaxDbtEndpoints=2\""), "{held}");
     assert_eq!(note(&[("MAX_DBT_ENDPOINTS", "2")], &connected), "");
     assert_eq!(note(&[], &Topology::default()), "", "there is room");

@@ -160,7 +160,7 @@ fn a_silence_is_announced_and_holds_alerts_back_until_its_end() -> Result<()> {
 
         let id = listed.split_whitespace().next().unwrap_or_default();
         silence(&["remove", id])?;
-        ensure!(silence(&["list"])?.contains("No silence holds."));
+        ensure!(silence(&["list"])?.contains("No silence is active."));
         environment.run(HealthWatcher)?;
         let alert = mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
         ensure!(alert.body.contains("a silence held this alert back until now"), "{}", alert.body);
@@ -257,7 +257,10 @@ fn check_reports_that_alarms_do_not_reach_the_topic() -> Result<()> {
         encrypt("")?;
         aws.fail("sns:GetTopicAttributes", "AuthorizationError", 403)?;
         let unread = said()?;
-        ensure!(unread.contains("is not known. You lack the permission sns:GetTopicAttributes"), "{unread}");
+        ensure!(
+            unread.contains(&format!("the topic {topic}. You lack the permission sns:GetTopicAttributes")),
+            "{unread}"
+        );
         aws.clear_faults()
     })
 }

@@ -21,7 +21,7 @@ const NOT_AWS: &str = "ec2:DescribeVpcEndpointConnections failed: the answer (HT
 
 /// moto does not return the IP address types of an endpoint service.
 const ADDRESS_TYPES: Unknown =
-    (&["service.available SERVICE"], "EC2 does not say which IP address types the endpoint service takes");
+    (&["service.available SERVICE"], "EC2 does not say which IP address types the endpoint service accepts");
 
 /// moto creates no network interfaces for a load balancer.
 const PATHS: Unknown = (
@@ -35,7 +35,7 @@ const PATHS: Unknown = (
 );
 
 /// moto does not return an IP target's zone.
-const ZONES: Unknown = (&["load-balancer.zones postgres"], "it is not known in which zones the healthy targets are");
+const ZONES: Unknown = (&["load-balancer.zones postgres"], "the zones of the healthy targets are unknown");
 
 /// The administrator's breaks, in turn, with the checks that fail from then on. No failure hides a later one.
 type Break = fn(&Side) -> Result<()>;

@@ -73,7 +73,7 @@ fn a_target_group_must_have_the_addresses_of_its_hostname() -> Result<()> {
             postgres.set_health(aws, target, "unhealthy")?;
         }
         // The tag change starts drift-watcher, which stores the name for health-watcher.
-        let differ = "targets of postgres differ from what its hostname resolves to";
+        let differ = "targets of postgres differ from its hostname's addresses";
         eventually("the name to be known", || {
             environment.run(HealthWatcher)?;
             Ok((mailbox.count("[WARNING]", differ)? > 0).then_some(()))
@@ -81,7 +81,7 @@ fn a_target_group_must_have_the_addresses_of_its_hostname() -> Result<()> {
 
         postgres.run_printed_command(mailbox, "target-group.hostname", "targets of postgres differ")?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[RESOLVED]", "targets of postgres are what its hostname resolves to")?;
+        mailbox.wait("[RESOLVED]", "targets of postgres match its hostname's addresses")?;
 
         postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:hostname")?;
         for target in &TARGETS[1..] {

@@ -47,7 +47,7 @@ impl Screen {
         self.paragraph(&format!("account {account}, {}, {}", status.region, status.asked_at), "", "  ");
         let stack = &status.stack;
         let deployed = stack.deployed_at.as_deref().map(|at| format!(", deployed {}", self.ago(at)));
-        let dry_run = if stack.dry_run { "; DryRun: it only reports and accepts nobody" } else { "" };
+        let dry_run = if stack.dry_run { "; DryRun: it only reports, and accepts nothing" } else { "" };
         let deployed = deployed.unwrap_or_default();
         self.line(stack.state(), &format!("stack {} is {}{deployed}{dry_run}", stack.name, stack.status));
     }
@@ -114,7 +114,7 @@ impl Screen {
         let Some(asked) = &endpoint.traffic_asked_at else { return String::new() };
         let last = match &endpoint.last_connection {
             Some(at) => format!("dbt last connected {}", self.ago(at)),
-            None => "CloudWatch has no connection of dbt's".to_owned(),
+            None => "CloudWatch shows no connection from dbt".to_owned(),
         };
         format!("; {last} (asked {})", self.ago(asked))
     }
@@ -176,7 +176,7 @@ fn receivers(subscriptions: &SubscriptionsStatus) -> String {
     let pending = match pending.is_empty() {
         true => String::new(),
         false => format!(
-            "; {} pending{}: nobody has followed the link in the email of AWS yet, so alerts do not arrive there",
+            "; {} pending{}: nobody has followed the link in AWS's email yet, so alerts do not arrive there",
             pending.len(),
             with(pending)
         ),
@@ -303,7 +303,7 @@ mod tests {
 
         Who receives the alerts
         ✗ 2 confirmed subscriptions (https, email); 1 pending (email): nobody has
-            followed the link in the email of AWS yet, so alerts do not arrive there
+            followed the link in AWS's email yet, so alerts do not arrive there
         ");
     }
 

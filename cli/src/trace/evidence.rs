@@ -112,7 +112,7 @@ impl GroupHealth {
 impl Rejections {
     fn evidence(&self) -> Vec<String> {
         match self.examples.is_empty() {
-            true => vec!["flow logs: no rejected packet on the way was found in what was searched".to_owned()],
+            true => vec!["flow logs: the search found no rejected packet on the path".to_owned()],
             false => self.examples.iter().map(|example| format!("flow logs: {example}")).collect(),
         }
     }
@@ -125,14 +125,14 @@ pub fn missing(facts: &TraceFacts) -> Vec<String> {
         Ok(endpoints) => {
             if !endpoints.far.is_empty() {
                 missing.push(format!(
-                    "AWS has no endpoint metrics of consumers in other Regions ({}): only the load balancer's numbers tell of \
-                     their requests.",
+                    "AWS has no endpoint metrics for consumers in other Regions ({}): only the load balancer's numbers \
+                     include their requests.",
                     endpoints.far.join(", ")
                 ));
             }
             if !endpoints.of_dbt {
                 missing.push(
-                    "Which endpoint is dbt's was not given, so all of the service count: --dbt-principal.".to_owned(),
+                    "dbt's principal was not given, so all endpoints of the service count: --dbt-principal.".to_owned(),
                 );
             }
         }
@@ -147,8 +147,7 @@ pub fn missing(facts: &TraceFacts) -> Vec<String> {
         && totals.groups.is_empty()
     {
         missing.push(
-            "CloudWatch has no health of targets in this time: a target group has none registered, or was not read."
-                .to_owned(),
+            "CloudWatch has no target health for this time: a target group has no targets, or was not read.".to_owned(),
         );
     }
     missing
@@ -168,7 +167,7 @@ mod tests {
             is_past: false,
         };
         let missing = missing(&facts).join("\n");
-        for words in ["us-east-1", "--dbt-principal", "minutes late", "health of targets"] {
+        for words in ["us-east-1", "--dbt-principal", "minutes late", "target health"] {
             assert!(missing.contains(words), "{words}: {missing}");
         }
     }
@@ -200,7 +199,7 @@ mod tests {
                 "1 flow blocked by the outbound rules of the load balancer's security groups",
                 "target group pg: between 0 and 2 healthy targets",
                 "about 27 flows at the load balancer came from its other clients: its numbers include theirs",
-                "flow logs: no rejected packet on the way was found in what was searched",
+                "flow logs: the search found no rejected packet on the path",
             ]
         );
     }

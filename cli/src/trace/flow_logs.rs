@@ -87,9 +87,7 @@ impl Logs<'_> {
     /// Searches the flow logs of all interfaces of these load balancers.
     pub async fn search(&self, path: &LoggedPath) -> SearchOutcome {
         if path.load_balancers.is_empty() {
-            return SearchOutcome::gap(
-                "The load balancers are not known, and so neither are their flow logs.".to_owned(),
-            );
+            return SearchOutcome::gap("The load balancers are unknown, and so are their flow logs.".to_owned());
         }
         if path.ports.is_empty() || path.targets.is_empty() {
             return SearchOutcome::gap(
@@ -146,7 +144,7 @@ impl Logs<'_> {
         for search in searches {
             let size = self.expected_bytes(&search.log_group).await.map_err(|why| {
                 Gap::new(format!(
-                    "The flow logs were not searched, because their size is not known: {why} Give --yes to search."
+                    "The flow logs were not searched, because their size is unknown: {why} Give --yes to search."
                 ))
             })?;
             expected = expected.saturating_add(size);
@@ -285,7 +283,7 @@ fn obstacle(log: &FlowLog, span: Span) -> Option<String> {
         return Some(format!("The flow log {id} is younger than this time: it was created at {created:.0}."));
     }
     if let Err(kind) = &log.log_group {
-        return Some(format!("The flow log {id} goes to {kind}, where this does not search."));
+        return Some(format!("The flow log {id} goes to {kind}, which this command does not search."));
     }
     if let Some(error) = &log.error {
         return Some(format!("The records of the flow log {id} do not arrive: {error}."));
@@ -295,7 +293,10 @@ fn obstacle(log: &FlowLog, span: Span) -> Option<String> {
     }
     let format = log.format.as_deref().unwrap_or(DEFAULT_FORMAT);
     fields(format).is_none().then(|| {
-        format!("The flow log {id} has not all of the fields {}, or something between them.", NEEDED.join(", "))
+        format!(
+            "The flow log {id} lacks some of the fields {}, or has other text between its fields.",
+            NEEDED.join(", ")
+        )
     })
 }
 
@@ -440,7 +441,7 @@ mod tests {
         let custom = FlowLog { format: Some("${srcaddr} ${dstaddr}".to_owned()), ..log("fl-c", "vpc-1") };
         let (searches, gaps) = planned(&[s3, broken, accepts, custom]);
         assert!(searches.is_empty());
-        for words in ["fl-s3 goes to s3", "fl-b do not arrive: Access error", "fl-a records only", "fl-c has not all"] {
+        for words in ["fl-s3 goes to s3", "fl-b do not arrive: Access error", "fl-a records only", "fl-c lacks some"] {
             assert!(gaps.contains(words), "{words}: {gaps}");
         }
         let young = FlowLog { created: Some(at("2026-03-14T09:30:00Z")), ..log("fl-y", "vpc-1") };

@@ -60,7 +60,7 @@ pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
     text.push_str(&paragraph("", &trace.decision.sentence, width));
     trace.decision.evidence.iter().for_each(|line| text.push_str(&paragraph("- ", line, width)));
     if !trace.missing.is_empty() {
-        text.push_str("What would have told more:\n");
+        text.push_str("What would show more:\n");
     }
     for gap in &trace.missing {
         text.push_str(&paragraph("- ", &gap.what, width));
@@ -207,7 +207,7 @@ time   connections   flows     bytes  resets  blocked  healthy  unhealthy
 Verdict: stopped before the target
 The requests stopped between the load balancer and the targets: nobody answered.
 - load balancer: 3 flows began
-What would have told more:
+What would show more:
 - No flow log.
   $ aws ec2 create-flow-logs
 ",

@@ -63,7 +63,7 @@ pub fn decide(facts: &TraceFacts) -> Decision {
     let totals = match &facts.totals {
         Ok(totals) => totals,
         Err(why) => {
-            let sentence = format!("Where the requests stopped is unknown: the metrics could not be read. {why}");
+            let sentence = format!("It is unknown where the requests stopped: the metrics could not be read. {why}");
             return Decision { verdict: TraceVerdict::Unknown, sentence, evidence: Vec::new() };
         }
     };
@@ -138,14 +138,15 @@ fn hard_stops(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
 }
 
 fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, String) {
-    let unknown =
-        |why: &str| (TraceVerdict::Unknown, format!("No request was counted anywhere, which says nothing: {why}."));
+    let unknown = |why: &str| {
+        (TraceVerdict::Unknown, format!("No request was counted anywhere, but that proves nothing: {why}."))
+    };
     if facts.freshness == Freshness::AllIsLate {
         return unknown("CloudWatch is minutes late, and may not have counted this time yet");
     }
     let endpoints = match &facts.endpoints {
         Ok(endpoints) => endpoints,
-        Err(why) => return unknown(&format!("which endpoints there are is not known ({why})")),
+        Err(why) => return unknown(&format!("the endpoints are unknown ({why})")),
     };
     let (active, carried) = (totals.counts.of(TrafficMetric::Active), totals.counts.of(TrafficMetric::ServiceBytes));
     if let (Some(active @ 1..), Some(carried @ 1..)) = (active, carried) {
@@ -160,7 +161,7 @@ fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, Strin
         return without_endpoint(endpoints, facts.is_past);
     }
     if !totals.published {
-        return unknown("CloudWatch has no value at all of the endpoint service and its load balancer in this time");
+        return unknown("CloudWatch has no data for the endpoint service and its load balancer in this time");
     }
     if !endpoints.far.is_empty() {
         return unknown("requests from another Region are counted only once they reach the load balancer");
@@ -174,8 +175,8 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, Stri
     let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
     if endpoints.waiting.is_empty() && endpoints.of_others > 0 {
         let sentence = format!(
-            "No request of dbt's was counted, and who dbt is may be wrong: none of the service's {} is of the accounts given \
-             as dbt's (--dbt-principal, or the stack's DbtPrincipals).",
+            "No request from dbt was counted, but the principal given as dbt's may be wrong: none of the service's {} \
+             belongs to its account (--dbt-principal, or the stack's DbtPrincipals).",
             count(endpoints.of_others, "endpoint")
         );
         return (TraceVerdict::Unknown, sentence);
@@ -184,7 +185,7 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, Stri
         let now =
             if endpoints.waiting.is_empty() { "it does not exist".to_owned() } else { listed(&endpoints.waiting) };
         let sentence = format!(
-            "No request was counted, and whether {whose} endpoint was connected then is not known. Now: {now}."
+            "No request was counted, and it is unknown whether {whose} endpoint was connected then. Now: {now}."
         );
         return (TraceVerdict::Unknown, sentence);
     }
@@ -193,7 +194,7 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, Stri
         return (TraceVerdict::NotSent, sentence);
     }
     let sentence = format!(
-        "Whatever was sent stopped at {whose} endpoint, which passes nothing on while it is not connected: {}.",
+        "Any request stopped at {whose} endpoint, which passes nothing on while it is not connected: {}.",
         listed(&endpoints.waiting)
     );
     (TraceVerdict::StoppedBeforeLoadBalancer, sentence)
@@ -258,8 +259,8 @@ impl Stages {
             _ => {
                 let whose = match others_may_send(facts) {
                     true => {
-                        " They may be of the load balancer's other clients: AWS does not count the requests of endpoints in \
-                         other Regions."
+                        " They may come from the load balancer's other clients: AWS does not count the requests of \
+                         endpoints in other Regions."
                     }
                     false => "",
                 };
@@ -324,7 +325,7 @@ fn why_before(stages: Stages, facts: &TraceFacts, counts: &TrafficCounts) -> Str
     let blocked = counts.or_zero(TrafficMetric::BlockedInbound);
     if blocked > 0 {
         let whose = match counts.of(TrafficMetric::Connections) {
-            Some(0) => ", which may be of its other clients, as the endpoint service counted no connection",
+            Some(0) => ", which may come from its other clients: the endpoint service counted no connection",
             _ => "",
         };
         return format!("the inbound rules of its security groups blocked {}{whose}", count(blocked, "flow"));
@@ -359,7 +360,7 @@ fn why_behind(stages: Stages, facts: &TraceFacts, totals: &Totals) -> String {
         );
     }
     format!(
-        "{flows} with {} in all are too few bytes for an answer of a target",
+        "{flows} with {} in all are too few bytes for an answer from a target",
         bytes(counts.or_zero(TrafficMetric::Bytes))
     )
 }
@@ -372,21 +373,25 @@ fn unclear(facts: &TraceFacts, totals: &Totals) -> String {
     let flows = count(counts.or_zero(TrafficMetric::Flows), "flow");
     if let Err(why) = &facts.endpoints {
         return format!(
-            "Where the requests stopped is unknown: which endpoints there are is not known ({why}), and the load balancer's \
-             {flows} may be of its other clients."
+            "It is unknown where the requests stopped: the endpoints are unknown ({why}), and the load balancer's \
+             {flows} may come from its other clients."
         );
     }
     if totals.counts.of(TrafficMetric::Flows).is_none() {
-        return format!("Where the requests stopped is unknown: {began}, and nothing is known of the load balancer.");
+        return format!(
+            "It is unknown where the requests stopped: {began}, and nothing is known about the load balancer."
+        );
     }
     if totals.counts.of(TrafficMetric::Bytes).is_none() {
         return format!(
-            "How far the requests came is unknown: {flows} reached the load balancer, and nothing is known of the answers."
+            "It is unknown how far the requests got: {flows} reached the load balancer, and nothing is known about the \
+             answers."
         );
     }
     format!(
-        "Where the requests stopped is unknown: {began} and carried only {}, too little for an answer, but nothing shows \
-         what stopped them: of the load balancer's {flows}, which include its other clients', none lacks an answer.",
+        "It is unknown where the requests stopped: {began} and carried only {}, too little for an answer, but nothing \
+         shows what stopped them: of the load balancer's {flows}, which include its other clients', none lacks an \
+         answer.",
         bytes(counts.or_zero(TrafficMetric::ServiceBytes))
     )
 }
@@ -461,7 +466,7 @@ mod tests {
             ("blocked", near(), &[(Connections, 5), (Flows, 0), (BlockedInbound, 5)],
                 StoppedBeforeLoadBalancer, "blocked 5 flows."),
             ("blocked, but not counted before", near(), &[(Connections, 0), (Flows, 0), (BlockedInbound, 1)],
-                StoppedBeforeLoadBalancer, "blocked 1 flow, which may be of its other clients"),
+                StoppedBeforeLoadBalancer, "blocked 1 flow, which may come from its other clients"),
             ("lost", near(), &[(Connections, 5), (Flows, 0)],
                 StoppedBeforeLoadBalancer, "5 connections began at the endpoint service, and 0"),
             ("blocked behind", near(), &[(Connections, 5), (Flows, 5), (Bytes, 300), (BlockedOutbound, 5)],
@@ -487,10 +492,11 @@ mod tests {
             ("only others", near(), &[(Connections, 5), (ServiceBytes, 600), (Flows, 100), (Bytes, 900_000)],
                 Unknown, "carried only 600 B"),
             ("from afar", far(), &[(Flows, 5), (Bytes, 50_000)], GotThrough, "5 flows, with 50.0 kB in both directions. These \
-                are sums: single requests may still have failed. They may be of the load balancer's other clients"),
-            ("nothing of the load balancer", near(), &[(Connections, 5)], Unknown, "nothing is known of the load balancer"),
+                are sums: single requests may still have failed. They may come from the load balancer's other clients"),
+            ("nothing of the load balancer", near(), &[(Connections, 5)],
+                Unknown, "nothing is known about the load balancer"),
             ("nothing of the answers", near(), &[(Connections, 5), (Flows, 5)],
-                Unknown, "nothing is known of the answers"),
+                Unknown, "nothing is known about the answers"),
         ]);
     }
 

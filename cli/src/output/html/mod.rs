@@ -84,7 +84,7 @@ fn verdict(report: &CheckReport) -> String {
     let Summary { pass, fail, unknown } = report.summary();
     match (fail, unknown) {
         (0, 0) if pass == 0 => "Nothing was checked.".to_owned(),
-        (0, 0) => "Everything that was checked is as dbt needs it.".to_owned(),
+        (0, 0) => "Everything that was checked meets dbt's needs.".to_owned(),
         (0, _) if pass == 0 => "Nothing could be determined.".to_owned(),
         (0, _) => format!("Nothing fails, but {}.", undetermined(unknown)),
         (_, 0) => format!("{}.", failing(fail)),

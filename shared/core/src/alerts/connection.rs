@@ -103,8 +103,8 @@ pub fn known_account(
     let finding = is_news.then(|| {
         notice(
             format!("known account {account} is connected through {}", connection.endpoint),
-            "Nothing changes for dbt. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
-             alone. Further endpoints of it are no news.",
+            "dbt is not affected. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
+             alone. It does not report further ones.",
             vec![format!("owner: {account}, a known account"), format!("state: {}", connection.state)],
             Remedy::nothing("Nothing.", run.region.endpoint_service(service.as_str())),
         )
@@ -197,8 +197,8 @@ fn connected(
                 "If dbt Support is waiting, tell them that it is accepted. Then test the connection in dbt."
             }
             _ => {
-                "If dbt Support is waiting, tell them that it is accepted. Then test the connection in dbt. If that fails, ask \
-                 them whether the endpoint is yours: dbt's other customers can ask for your service, too."
+                "If dbt Support is waiting, tell them that it is accepted. Then test the connection in dbt. If that \
+                 fails, ask them whether the endpoint is yours: dbt's other customers can request your service too."
             }
         };
         return notice(
@@ -229,7 +229,7 @@ fn closed(known: &KnownConnection, connection: &Connection, run: &Reconciler<'_>
     let Connection { service, endpoint, .. } = connection;
     notice(
         format!("dbt's request {endpoint} is {}", known.state),
-        "It was never connected, so nothing changes for dbt.",
+        "It was never connected, so dbt is not affected.",
         evidence(known).into(),
         Remedy::new(
             "If you did not expect this, ask dbt Support whose the endpoint is. AWS lists it until dbt deletes it.",

@@ -24,13 +24,13 @@ pub fn notice(evaluation: Option<&Evaluation>, items: Option<&Items>, now: Times
     let impact = if sees_all {
         "The guard is running. It alerts you when a check fails, unless a silence covers it."
     } else {
-        "The guard is running, but it cannot check everything: a failure in what is unknown would not be reported."
+        "The guard is running, but it cannot check everything: it may miss a failure."
     };
     let evidence = match items {
         Some(items) => table_lines(items, now),
         None => vec!["firing alerts: unknown, because the guard's table cannot be read".to_owned()],
     };
-    let summary = counts.map_or_else(|| "running; services take turns to be checked".to_owned(), |it| it.to_string());
+    let summary = counts.map_or_else(|| "running; checks services in turns".to_owned(), |it| it.to_string());
     Finding::new(Severity::Info, summary, impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
 }
 
@@ -50,7 +50,7 @@ fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
             let endpoint: EndpointId = endpoint.parse().ok()?;
             let line = traffic
                 .of(&endpoint, now)
-                .map_or_else(|why| format!("when dbt last connected is unknown: {why}"), |last| last.describe(None));
+                .map_or_else(|why| format!("dbt's last connection is unknown: {why}"), |last| last.describe(None));
             Some(format!("{endpoint}: {line}"))
         })
     });
@@ -185,6 +185,6 @@ mod tests {
         assert_eq!(blind.evidence, ["firing alerts: unknown, because the guard's table cannot be read"]);
         assert!(blind.impact.contains("cannot check everything"), "{}", blind.impact);
         let late = found(Some(&items), at(20, 0)).evidence;
-        assert!(late.last().unwrap().contains("when dbt last connected is unknown"), "{late:?}");
+        assert!(late.last().unwrap().contains("dbt's last connection is unknown"), "{late:?}");
     }
 }

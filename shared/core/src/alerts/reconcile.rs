@@ -522,8 +522,8 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
         Event::Gone if key.subject == visibility_lost::SPEC.id => {
-            let why = "No run has made this call for a day: the guard makes it only when a check needs the answer. Whether it would \
-                       succeed now is not known. If it fails again, you hear of it again.";
+            let why = "No run has made this call for a day: the guard makes it only when a check needs the answer. It \
+                       may still fail. If it does, you get a new alert.";
             (Kind::Notice, closed("call no longer made", why, Remedy::nothing("Nothing.", console())))
         }
         Event::Gone => {

@@ -101,8 +101,7 @@ fn notice(id: &str, silence: &Silence, end: Timestamp, run: &Reconciler<'_>) -> 
     Finding::new(
         Severity::Info,
         format!("{} silenced until {}", silence.subject(), end.strftime("%b %-d %H:%M UTC")),
-        "Alerts that match are not sent until then. The guard still accepts dbt's requests, and treats others as \
-                 before.",
+        "Matching alerts are not sent until then. The guard still accepts dbt's requests, and treats others as before.",
         Remedy::new(action, command, None),
     )
     .with_evidence(

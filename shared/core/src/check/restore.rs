@@ -6,8 +6,9 @@ use crate::ids::Arn;
 use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
 
 /// The action if the last targets are known.
-const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise, unless \
-                              somebody took them out on purpose, register them again: the command names those that were there last.";
+const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise \
+                              register them again, unless somebody removed them on purpose: the command names those \
+                              that were there last.";
 
 /// The command that registers the group's last targets, with its action; `None` if they are unknown. Terminated
 /// instances are left out.
@@ -17,7 +18,7 @@ pub(crate) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> 
     last.retain(|target| !target.is_terminated);
     let gone_since = path.gone_since(&group.arn).filter(|_| group.kind == TargetKind::Ip);
     let age = gone_since.map(|since| {
-        format!(" They were there until {since:.0}: make sure that no other workload has these addresses by now.")
+        format!(" They were there until {since:.0}: make sure that no other workload has these addresses now.")
     });
     let register = Command::new("elbv2 register-targets", context.region)
         .option("target-group-arn", &group.arn)

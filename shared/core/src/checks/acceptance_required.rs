@@ -5,7 +5,7 @@ use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.acceptance-required",
     severities: &[(Severity::Critical, "always")],
-    fails_when: "the endpoint service connects requests without acceptance",
+    fails_when: "the endpoint service does not require acceptance of requests",
     failing_word: "off",
     impact: "dbt can connect, and so can every other allowed principal, without anyone approving it.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",
@@ -26,8 +26,8 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
                 "acceptance is OFF: allowed accounts connect unapproved",
                 SPEC.impact,
                 Remedy::new(
-                    "Require acceptance again; the guard then accepts dbt's requests. This closes no existing \
-                     connection, so check who is connected as well.",
+                    "Require acceptance again; the guard then accepts dbt's requests. Existing connections stay open, \
+                     so also check who is connected.",
                     Some(
                         Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
                             .option("service-id", &service.id)

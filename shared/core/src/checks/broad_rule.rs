@@ -27,10 +27,10 @@ const TRIAL: &str = "10.0.0.0/8";
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.broad-rule",
     severities: &[(Severity::Warning, "always")],
-    fails_when: "inbound rules are enforced on PrivateLink traffic, and one that opens a listener port allows \
-                 `0.0.0.0/0`, `::/0`, `10.0.0.0/8`, or another network that contains one of `DbtCidrs` and more",
+    fails_when: "inbound rules are enforced on PrivateLink traffic, and a rule that opens a listener port allows \
+                 `0.0.0.0/0`, `::/0`, `10.0.0.0/8`, or a larger network around one of `DbtCidrs`",
     failing_word: "too broad",
-    impact: "Nothing changes for dbt, but others can reach your service through this load balancer.",
+    impact: "dbt is not affected, but others can reach your service through this load balancer.",
     fix_in_short: "allow dbt's networks, then `revoke-security-group-ingress`",
     cloudtrail_events: inbound_rules::CLOUDTRAIL_EVENTS,
     can_stop_dbt: false,
@@ -78,7 +78,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
                 load_balancer.name(),
                 if broad.len() == 1 { "allows" } else { "allow" }
             ),
-            "Nothing changes for dbt, but others can reach your service through this load balancer.",
+            "dbt is not affected, but others can reach your service through this load balancer.",
             remedy(inbound, first, &broad),
         )
         .with_evidence(evidence(inbound, &broad))
@@ -92,7 +92,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
 fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<String> {
     let dbt = &inbound.context.policy.dbt_cidrs;
     let networks = if dbt.is_empty() {
-        "dbt's networks: not known".to_owned()
+        "dbt's networks: unknown".to_owned()
     } else {
         format!("dbt's networks: {}", dbt.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     };
@@ -120,8 +120,9 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
         .literal("--query 'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text");
     let (action, command) = if dbt.is_empty() {
         (
-            "Do not remove the rule yet: dbt may depend on it. Ask dbt Support which networks your dbt environment connects from, and \
-             set them as the stack's DbtCidrs: the next alert has the commands. This one shows what else uses the security group.",
+            "Do not remove the rule yet: dbt may depend on it. Ask dbt Support which networks your dbt environment \
+             connects from, and set them as the stack's DbtCidrs: the next alert has the commands. This command shows \
+             what else uses the security group.",
             Some(show_users),
         )
     } else {

@@ -23,12 +23,12 @@ pub(crate) const SPEC: Spec = Spec {
             Severity::Critical,
             "a certificate is not valid, expires within 3 days, or has a key that the load balancer cannot use",
         ),
-        (Severity::Warning, "one expires within 30 days, or none covers the private DNS name"),
+        (Severity::Warning, "a certificate expires within 30 days, or none covers the private DNS name"),
     ],
     fails_when: "a certificate that a TLS listener presents to dbt is not valid, expires within 30 days, has a key \
                  that a Network Load Balancer cannot use, or does not cover the service's private DNS name",
     failing_word: "failing",
-    impact: "dbt's TLS connections fail: with an unusable key in any case, otherwise if dbt verifies the certificate.",
+    impact: "dbt's TLS connections fail: always with an unusable key, otherwise only if dbt verifies the certificate.",
     fix_in_short: "import a new certificate, or let ACM renew it",
     cloudtrail_events: &[
         "AddListenerCertificates",
@@ -140,7 +140,7 @@ fn part(place: &str, arn: &str) -> String {
 fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<&'a Certificate, Unread> {
     if let Some((_, path)) = arn.split_once(":server-certificate/") {
         let name = path.rsplit('/').next().unwrap_or(path);
-        return Err(format!("certificate {name} of {place} is in IAM, whose dates the guard does not read").into());
+        return Err(format!("certificate {name} of {place} is in IAM: the guard does not read its dates").into());
     }
     if !arn.contains(":acm:") {
         return Err(format!("a certificate of {place} is not in ACM").into());
@@ -169,7 +169,7 @@ fn validity(
         let severity = if left <= CRITICAL_BEFORE { Severity::Critical } else { Severity::Warning };
         (severity, format!("expires in {}", days(left)), EXPIRING)
     } else if has_usable_key.is_none() {
-        return Status::Unknown(format!("the load balancer may not take the key of {place}'s certificate: {key}"));
+        return Status::Unknown(format!("the load balancer may not support the key of {place}'s certificate: {key}"));
     } else {
         return Status::pass(format!("certificate of {place} is valid for {}", days(left)));
     };
@@ -203,15 +203,15 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
             summary,
             ANOTHER_NAME,
             Remedy::new(
-                "Request a certificate for this name with the command, or import one. Create the CNAME record that ACM then shows, or \
-                 it is never issued. Then add it to the listener.",
+                "Request a certificate for this name with the command, or import one. ACM issues it after you create \
+                 the CNAME record that it shows. Then add it to the listener.",
                 Some(request(name, context)),
                 None,
             ),
         )
         .with_evidence(vec![
             format!("listener: {}", listener.arn),
-            format!("names it has certificates for: {}", names.join(", ")),
+            format!("names with a certificate: {}", names.join(", ")),
         ])
         .with_parts([format!("{place} without {name}")]),
     )
@@ -233,10 +233,11 @@ const ANOTHER_NAME: &str = "dbt's TLS connections to this name fail if dbt verif
 
 /// The renewed certificate keeps its key type.
 /// <https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html>
-const ANOTHER_KEY: &str = "A Network Load Balancer takes RSA keys of up to 3072 bits, P-256, P-384 and P-521. A certificate keeps \
-                           its key, so you need another. The command requests one for the first name only: add the others in the \
-                           evidence with --subject-alternative-names. Create the CNAME records that ACM then shows, or it is never \
-                           issued. Then put it on the listener in place of this one, as the runbook shows.";
+const ANOTHER_KEY: &str = "A Network Load Balancer supports RSA keys up to 3072 bits, P-256, P-384 and P-521. A \
+                           certificate's key cannot be changed, so you need a new certificate. The command requests \
+                           one for the first name only: add the others in the evidence with \
+                           --subject-alternative-names. ACM issues it after you create the CNAME records that it \
+                           shows. Then replace this one, as the runbook shows.";
 
 fn remedy(certificate: &Certificate, arn: &str, context: CheckContext<'_>) -> Remedy {
     match (certificate.has_usable_key(), certificate.names.first()) {
@@ -250,10 +251,11 @@ fn remedy(certificate: &Certificate, arn: &str, context: CheckContext<'_>) -> Re
 
 fn renewal(certificate: &Certificate) -> &'static str {
     match certificate.imported {
-        true => "It was imported, so ACM does not renew it. Get a new one, and import it under the same ARN.",
+        true => "It was imported, so ACM does not renew it. Import a new one under the same ARN.",
         false => {
-            "If it has not expired, ACM renews it as soon as it can validate its names: check that the validation's CNAME records \
-             exist. ACM never renews an expired or revoked one: request another, and put it on the listener."
+            "If it has not expired, ACM renews it as soon as it can validate its names: check that its CNAME \
+             validation records exist. ACM never renews an expired or revoked certificate: request a new one, and add \
+             it to the listener."
         }
     }
 }
@@ -498,7 +500,7 @@ mod tests {
     fn an_unread_certificate_alone_is_unknown() {
         assert!(matches!(status_of(ARN, None, None), Status::Unknown(_)));
         let in_iam = status_of("arn:aws:iam::111122223333:server-certificate/tls/pg", None, None);
-        let why = "certificate pg of pg:443 is in IAM, whose dates the guard does not read";
+        let why = "certificate pg of pg:443 is in IAM: the guard does not read its dates";
         assert_eq!(in_iam, Status::Unknown(why.to_owned()));
         let plain = topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
         assert_eq!(with_context(&plain, evaluate), []);

@@ -12,7 +12,7 @@ pub(crate) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "dbt lost its last endpoint"), (Severity::Info, "dbt never had one")],
     fails_when: "dbt has no endpoint on the service that is available or being set up",
     failing_word: "absent",
-    impact: "dbt cannot connect. Before dbt's first request this is expected.",
+    impact: "dbt cannot connect. This is expected before dbt's first request.",
     fix_in_short: "give dbt Support the service's name and ask for an endpoint",
     cloudtrail_events: &["RejectVpcEndpointConnections"],
     group: Group::Connections,
@@ -92,12 +92,13 @@ fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) 
             accept_command(service, context, &rejected),
         ),
         ([], [_, ..], _) => (
-            "A request of dbt's waits, and DryRun is on. If you asked dbt Support for it, accept it, or switch DryRun off: \
-             make deploy SET=\"DryRun=false\"",
+            "dbt's request is waiting, and DryRun is on. If you asked dbt Support for it, accept it, or switch DryRun \
+             off: make deploy SET=\"DryRun=false\"",
             accept_command(service, context, &requests),
         ),
         ([], [], [_, ..]) => (
-            "A request of dbt's is held: it may be another customer's. Ask dbt Support whether it is yours. If it is, accept it.",
+            "A dbt request is held: it may be another customer's. Ask dbt Support whether it is yours. If it is, \
+             accept it.",
             describe_command(service, context, &held),
         ),
         ([], [], []) => {
@@ -133,7 +134,7 @@ fn waiting(service: &ServiceId, context: CheckContext<'_>) -> Finding {
             context.region.endpoint_service(service.as_str()),
         ),
     )
-    .with_evidence(vec!["no available endpoint of dbt is known from before".to_owned()])
+    .with_evidence(vec!["the guard knows of no earlier available dbt endpoint".to_owned()])
 }
 
 /// The command that prints the service name with which dbt creates an endpoint.
@@ -221,7 +222,7 @@ mod tests {
         }
         let lost = failure(status(&[2])).unwrap();
         assert_eq!(lost.severity, Severity::Critical);
-        assert!(lost.remedy.action.starts_with("A request of dbt's is held"), "{}", lost.remedy.action);
+        assert!(lost.remedy.action.starts_with("A dbt request is held"), "{}", lost.remedy.action);
     }
 
     #[test]

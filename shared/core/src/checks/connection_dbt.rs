@@ -17,16 +17,16 @@ pub(crate) const SPEC: Spec = Spec {
         (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),
         (
             Severity::Warning,
-            "the same, while another endpoint of dbt's works; a request is held; more endpoints are connected than \
-             `MaxDbtEndpoints`, or others than `ExpectedEndpoints`; the connection lacks zones; or dbt has not connected \
-             for long",
+            "the same, while another dbt endpoint works; a request is held; more endpoints are connected than \
+             `MaxDbtEndpoints` allows, or ones that `ExpectedEndpoints` does not name; the connection lacks zones; or \
+             dbt has not connected for a long time",
         ),
         (Severity::Info, "the request waits because `DryRun` is on"),
     ],
-    fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
-                 that the guard does not know; or is `partial`, connected in some zones only; or its request \
-                 waits because AWS refuses the acceptance, because `DryRun` is on, or for over 15 minutes, or is held by \
-                 `MaxDbtEndpoints` or `ExpectedEndpoints`; or more is connected than these allow; or, with \
+    fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `partial` (connected in some zones only), \
+                 `pending` for over 15 minutes, or in a state that the guard does not know; its request waits for over \
+                 15 minutes, or because AWS refuses the acceptance or `DryRun` is on, or `MaxDbtEndpoints` or \
+                 `ExpectedEndpoints` holds it; more endpoints are connected than these allow; or, with \
                  `ExpectTrafficEvery`, dbt has not connected through it for that long",
     failing_word: "failing",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
@@ -138,8 +138,8 @@ fn in_some_zones(connection: &Connection, context: CheckContext<'_>) -> Finding 
     let problem = BrokenConnection {
         summary: format!("dbt's endpoint {} lacks some zones", connection.endpoint),
         impact: "dbt can connect, but only through some of the endpoint's Availability Zones: an outage of these cuts it off.",
-        action: "Make sure that the load balancer has a subnet in each zone that the service offered when dbt created the \
-                 endpoint. If it has, ask dbt Support to look at the endpoint's zones.",
+        action: "Make sure that the load balancer has a subnet in each zone that the service offered when dbt created \
+                 the endpoint. If so, ask dbt Support to check the endpoint's zones.",
         command: describe_command(&connection.service, context, &[connection]),
     };
     described(connection, context, Severity::Warning, problem)
@@ -154,7 +154,7 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     };
     let last = match last_connection(connection, context) {
         Ok(last) => last,
-        Err(why) => return Status::Unknown(format!("when dbt last connected is not known: {why}")),
+        Err(why) => return Status::Unknown(format!("dbt's last connection is unknown: {why}")),
     };
     let quiet = context.now.duration_since(last.quiet_since(*created));
     if quiet.unsigned_abs() <= expected {
@@ -167,12 +167,11 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
         Finding::new(
             Severity::Warning,
             format!("no connection from dbt for {} hours", quiet.as_hours()),
-            "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there \
-             were none.",
+            "dbt's endpoint is up, but nothing has come through it. Either dbt's jobs fail, or none ran.",
             Remedy::new(
-                "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other alerts, and run the second \
-                 command, of this project: it shows where connections stopped, and whether flow logs are on. If such pauses are \
-                 normal, raise the stack's ExpectTrafficEvery.",
+                "Ask your dbt users whether their jobs ran. If they failed, look at this service's other alerts, and \
+                 run the second command, which comes with the guard: it shows where connections stopped, and whether \
+                 flow logs are on. If such pauses are normal, raise the stack's ExpectTrafficEvery.",
                 Some(describe_command(&connection.service, context, &[connection]).next_line(trace)),
                 context.region.endpoint_service(connection.service.as_str()),
             ),
@@ -239,9 +238,10 @@ const ACCEPT_YOURSELF: &str = "The guard tries again on every run. If this lasts
 
 /// The stack's template allows both actions, so something else denies them.
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_vpce.html>
-const ALLOW_ACCEPTING: &str = "The guard's role may not accept. It needs ec2:AcceptVpcEndpointConnections and, if the service has several Regions, \
-     vpce:AllowMultiRegion: look for a permissions boundary or a policy of your organization that denies one of them. \
-     Meanwhile, run the command with your own credentials.";
+const ALLOW_ACCEPTING: &str = "The guard's role is not allowed to accept. It needs ec2:AcceptVpcEndpointConnections \
+                               and, if the service has several Regions, vpce:AllowMultiRegion: look for a permissions \
+                               boundary or organization policy that denies one of them. Meanwhile, run the command \
+                               with your own credentials.";
 
 /// Whether AWS refused a call because of the endpoint's state: `InvalidState`, `InvalidVpcEndpointState`, …
 fn is_about_its_state(error: &CallError) -> bool {

@@ -100,27 +100,25 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
         true => (
             Severity::Warning,
             format!("{} held: {}", count(held.len(), "dbt request"), endpoints.reason(context)),
-            "The guard has not accepted this request. Another dbt endpoint works or is being set up: if that one is yours, dbt is \
-             not affected. All of dbt's customers have their endpoints in the same accounts, so either may be another \
-             customer's.",
+            "The guard has not accepted this request. Another dbt endpoint works or is being set up: if that one is \
+             yours, dbt is not affected. All dbt customers have their endpoints in the same accounts, so either may be \
+             another customer's.",
         ),
         false => (
             Severity::Critical,
             format!("dbt cut off; {} held: {}", count(held.len(), "request"), endpoints.reason(context)),
-            "dbt cannot connect: none of its endpoints on this service works. If dbt has just replaced yours, the new one may be \
-             the one that is held. It may also be another customer's: dbt has the endpoints of all its customers in the same \
-             accounts.",
+            "dbt cannot connect: none of its endpoints on this service works. If dbt has just replaced yours, the held \
+             request may be the new one. It may also be another customer's: all dbt customers have their endpoints in \
+             the same accounts.",
         ),
     };
     let oldest = held[0];
     let accept = accept_command(service, context, &[oldest]);
     let reject = reject_command(service, [&oldest.endpoint], context.region);
     let which = match &held[..] {
-        [_] => {
-            "Ask dbt Support which of these endpoints are yours, the connected one included. If the held one is, accept it: the \
-             first command. If not, reject it: the second."
-                .to_owned()
-        }
+        [_] => "Ask dbt Support which of these endpoints are yours, including the connected one. If the held one is \
+             yours, accept it with the first command. If not, reject it with the second."
+            .to_owned(),
         _ => format!(
             "Ask dbt Support which of these endpoints are yours. Accept yours, and reject the others. The first command accepts \
              the oldest, {}, the second rejects it; for the others, use the console.",
@@ -138,7 +136,7 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
         lines.extend(evidence(context, beyond));
     }
     if context.remembered.is_none() && !context.lacks_memory {
-        lines.push("decided from EC2's list alone: the guard also goes by what it held before".to_owned());
+        lines.push("decided from EC2's list alone: the deployed guard also knows what it held before".to_owned());
     }
     let action = match room {
         _ if endpoints.lack_only_memory(context) => {
@@ -150,11 +148,11 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
             )
         }
         Room::AtMost(limit) if connected.len() >= *limit => format!(
-            "{which} Until dbt deletes the old endpoint, a warning then says that {} are connected. If dbt keeps both, name both \
-             in ExpectedEndpoints. The guard does not accept a held request by itself.",
+            "{which} A warning then reports {} connected endpoints until dbt deletes the old one. If dbt keeps both, \
+             name both in ExpectedEndpoints. The guard never accepts a held request by itself.",
             connected.len() + 1
         ),
-        _ => format!("{which} The guard does not accept a held request by itself."),
+        _ => format!("{which} The guard never accepts a held request by itself."),
     };
     let console = context.region.endpoint_service(service.as_str());
     let finding =
@@ -173,8 +171,8 @@ fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContex
     let (summary, action, command) = match endpoints.room {
         Room::Exactly(_) => (
             format!("{} connected that ExpectedEndpoints does not name", count(beyond.len(), "dbt endpoint")),
-            "Do not run the command before dbt Support says that none of these endpoints is yours: it cuts them off at once. If \
-             one is yours, add it to ExpectedEndpoints.",
+            "Run the command only after dbt Support confirms that none of these endpoints is yours: it cuts them off \
+             at once. If one is yours, add it to ExpectedEndpoints.",
             reject_command(service, beyond.iter().map(|connection| &connection.endpoint), region),
         ),
         // Only people know which of several is the company's own.
@@ -188,8 +186,8 @@ fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContex
     Finding::new(
         Severity::Warning,
         summary,
-        "dbt has the endpoints of all its customers in the same accounts: one of these may be another customer's, who can then \
-         reach your service.",
+        "All dbt customers have their endpoints in the same accounts: one of these may be another customer's, who can \
+         then reach your service.",
         Remedy::new(action, Some(command), region.endpoint_service(service.as_str())),
     )
     .with_evidence(evidence(context, beyond))

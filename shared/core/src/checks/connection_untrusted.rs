@@ -22,7 +22,7 @@ pub const SPEC: Spec = Spec {
     fails_when: "an account that is not dbt's, or that EC2 does not name, has an endpoint that is waiting, connected, \
                  or in a state that the guard does not know; one alert per account",
     failing_word: "open",
-    impact: "Nothing changes for dbt. A waiting request gives no access; a connected endpoint can reach your service.",
+    impact: "dbt is not affected. A waiting request gives no access; a connected endpoint can reach your service.",
     fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
     when_missing: WhenMissing::Passing(over),
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
@@ -104,7 +104,7 @@ fn judge(
                 1 => format!("{who} is CONNECTED"),
                 number => format!("{who} is CONNECTED ({number} endpoints)"),
             },
-            "Nothing changes for dbt, but another account can reach your service.",
+            "dbt is not affected, but another account can reach your service.",
         )
     } else if !requests.is_empty() {
         (
@@ -113,13 +113,13 @@ fn judge(
                 1 => format!("{who} requests a connection"),
                 number => format!("{who} requests {number} connections"),
             },
-            "Nothing changes for dbt. The request waits, and gives no access unless someone accepts it.",
+            "dbt is not affected. The request waits, and gives no access unless someone accepts it.",
         )
     } else if let [first, ..] = &unknown[..] {
         (
             Severity::Warning,
             format!("endpoint of {who} is in unknown state '{}'", first.state),
-            "Nothing changes for dbt. The guard does not know what this state means, so it changes nothing.",
+            "dbt is not affected. The guard does not know what this state means, so it changes nothing.",
         )
     } else {
         return Status::pass(format!("{who} has no request or connection"));
@@ -196,8 +196,8 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
                 .to_owned()
         }
         (true, ..) if context.remembered.is_none() || context.lacks_memory => {
-            "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
-             reject the endpoint yourself."
+            "The guard cannot read its state table, so it revokes no connection until it can. If the account is not \
+             dbt's, reject the endpoint yourself."
                 .to_owned()
         }
         (true, ..) => {
@@ -211,9 +211,9 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
                 .to_owned()
         }
         (false, ..) => {
-            "First make sure that the account is not dbt's: rejecting cuts its connections. If it is dbt's, add it to the \
-             stack's DbtPrincipals; if it is another consumer of yours, to KnownAccounts. Otherwise reject it with the first \
-             command. The second takes it out of the allowed principals, if it is allowed by that ARN."
+            "First make sure that the account is not dbt's: rejecting cuts its connections. If it is dbt's, add it to \
+             the stack's DbtPrincipals. If it is another consumer of yours, add it to KnownAccounts. Otherwise reject \
+             it with the first command. The second removes its ARN from the allowed principals, if it is there."
                 .to_owned()
         }
     }

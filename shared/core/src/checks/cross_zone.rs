@@ -44,7 +44,7 @@ fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>,
 pub const SPEC: Spec = Spec {
     id: "load-balancer.cross-zone",
     severities: &[(Severity::Warning, "always")],
-    fails_when: "cross-zone load balancing is off, in effect, for a target group that gets dbt's traffic; not checked \
+    fails_when: "cross-zone load balancing is effectively off for a target group that gets dbt's traffic; not checked \
                  with `CrossZone=ignore`",
     failing_word: "off",
     impact: "dbt reaches only the targets in the zone where its connection enters. If those fail, some of its \
@@ -152,10 +152,10 @@ fn remedy(
         }
         (false, ..) => "Switch cross-zone load balancing on, as dbt's guide recommends.",
         (true, true, _) => {
-            "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce'). Or switch DryRun off: \
-             make deploy SET=\"DryRun=false\""
+            "DryRun is on, so the guard does not switch it on (CrossZone is 'enforce'). Switch it on yourself, or \
+             switch DryRun off: make deploy SET=\"DryRun=false\""
         }
-        (true, false, true) => "Switch it on yourself: AWS refused when the guard tried. The guard tries again.",
+        (true, false, true) => "AWS refused the guard's change: switch it on yourself. The guard tries again.",
     };
     Remedy::new(action, Some(switch_on(load_balancer, group, off, context.region)), console)
 }
@@ -278,8 +278,8 @@ mod tests {
         let table = [
             ("alert", "false", false, "Switch cross-zone load balancing on, as dbt's guide recommends.", true),
             ("enforce", "false", false, "Nothing: the guard is switching it back on", false),
-            ("enforce", "false", true, "Switch it on yourself: AWS refused when the guard tried.", true),
-            ("enforce", "true", false, "Switch it on: DryRun is on", true),
+            ("enforce", "false", true, "AWS refused the guard's change: switch it on yourself.", true),
+            ("enforce", "true", false, "DryRun is on, so the guard does not switch it on", true),
         ];
         for (cross_zone, dry_run, refused, begins, has_command) in table {
             let Remedy { action, command, .. } = remedy(cross_zone, dry_run, refused);

@@ -74,7 +74,7 @@ fn problems(description: &Description) -> Vec<Shortcoming> {
         part: "type",
         stops_dbt: true,
         summary: format!("is of type '{kind}', not 'network'"),
-        impact: "dbt cannot connect: interface endpoints lead only to Network Load Balancers.",
+        impact: "dbt cannot connect: interface endpoints work only with Network Load Balancers.",
         action: "Create a new endpoint service with an internal Network Load Balancer, and send dbt Support its name.",
     });
     // A Gateway Load Balancer has no scheme.
@@ -83,9 +83,10 @@ fn problems(description: &Description) -> Vec<Shortcoming> {
         stops_dbt: false,
         summary: format!("is {scheme}, not internal"),
         impact: "Your service can be reached from the internet as well.",
-        action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners and add it to \
-                 the endpoint service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns). AWS does \
-                 not remove the old one while endpoints are connected: plan an outage, the runbook has the steps.",
+        action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners and add \
+                 it to the endpoint service (modify-vpc-endpoint-service-configuration \
+                 --add-network-load-balancer-arns). AWS does not remove the old one while endpoints are connected: \
+                 plan an outage. The runbook has the steps.",
     });
     let state = (state != "active").then(|| Shortcoming {
         part: "state",
@@ -101,7 +102,7 @@ fn problems(description: &Description) -> Vec<Shortcoming> {
 fn no_load_balancer(service: &ServiceId, context: CheckContext<'_>) -> Finding {
     Finding::new(
         Severity::Critical,
-        "no load balancer is behind the endpoint service",
+        "the endpoint service has no load balancer",
         "dbt cannot connect: nothing receives its connections.",
         Remedy::new(
             "In the console, add an internal Network Load Balancer to the endpoint service. The command lists yours; if the right one \
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_load_balancer_of_a_service_counts() {
-        assert_eq!(summaries(&results(vec![])), ["no load balancer is behind the endpoint service"]);
+        assert_eq!(summaries(&results(vec![])), ["the endpoint service has no load balancer"]);
         let idle =
             LoadBalancer { arn: load_balancer("idle", vec![]).arn, ..changed(|nlb| nlb.state = "failed".to_owned()) };
         assert_eq!(summaries(&results(vec![changed(|_| {}), idle])), ["idle is 'failed', not active"]);

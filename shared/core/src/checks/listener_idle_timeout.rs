@@ -14,7 +14,7 @@ const DEFAULT: u32 = 350;
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.idle-timeout",
     severities: &[(Severity::Info, "the timeout is under 350 s")],
-    fails_when: "a TCP listener on dbt's ports closes connections that have been idle for less than 350 seconds, AWS's default",
+    fails_when: "a TCP listener on dbt's ports has an idle timeout below AWS's default of 350 seconds",
     failing_word: "short",
     impact: "A dbt query that sends and receives nothing for that long loses its connection, unless dbt or the server sends TCP \
              keepalives sooner.",
@@ -37,7 +37,8 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
         match known(listener.idle_timeout.as_ref()) {
             Ok(Some(seconds)) => read.push((*seconds, listener)),
             Ok(None) => {
-                unread.push((listener, Unread::Unknown(format!("ELB names no idle timeout of listener {listener}"))));
+                unread
+                    .push((listener, Unread::Unknown(format!("ELB reports no idle timeout for listener {listener}"))));
             }
             Err(why) => unread.push((listener, why)),
         }

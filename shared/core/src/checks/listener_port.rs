@@ -18,10 +18,7 @@ pub(crate) const SPEC: Spec = Spec {
     id: "listener.port",
     severities: &[
         (Severity::Critical, "no such listener"),
-        (
-            Severity::Warning,
-            "`ListenerPorts` is empty, and a listener that was there is gone while another one is left",
-        ),
+        (Severity::Warning, "`ListenerPorts` is empty, and one listener is gone while another is left"),
     ],
     fails_when: "a load balancer of the service has no TCP or TLS listener that forwards to a target group on one of \
                  `ListenerPorts`; if `ListenerPorts` is empty, on any port, or on a port where one was within the last 7 days",
@@ -184,13 +181,13 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
     let (action, command) = match (occupied, again, missing, &groups[..]) {
         (Some(listener), ..) => (
             format!(
-                "The listener {listener} uses the port, but dbt needs one of protocol {} that forwards to a target group. \
+                "Listener {listener} uses this port, but dbt needs a {} listener that forwards to a target group. \
                  Change it, or delete it and create another.",
                 if negotiating(listener.port).is_some() { "TCP" } else { "TCP or TLS" }
             ),
             Command::new("elbv2 describe-listeners", region).option("load-balancer-arn", arn),
         ),
-        (None, Some(again), ..) => (format!("{CREATE_AGAIN} The {which} does. {NOT_KEPT}"), again),
+        (None, Some(again), ..) => (format!("{CREATE_AGAIN} The {which} does this. {NOT_KEPT}"), again),
         (None, None, [port], [group]) => (
             format!(
                 "Create the listener. The {which} uses {}, the only target group here: check that it is the right one. If \
@@ -224,15 +221,16 @@ fn was_it_replaced(action: &str, command: Command, last: &[&Listener], context: 
     let groups: BTreeSet<&Arn> = last.iter().flat_map(|listener| listener.forwards_to.iter().flatten()).collect();
     let follow = (!groups.is_empty()).then(|| follow_the_groups(groups, context)).flatten();
     let (replaced, follow) = match follow {
-        Some(follow) => ("adds the load balancer that has this one's target groups now.", follow),
+        Some(follow) => ("adds the load balancer that now has this one's target groups.", follow),
         None => (
             "lists your internal Network Load Balancers; add the new one to the endpoint service in the console.",
             list_load_balancers(context),
         ),
     };
     let action = format!(
-        "Was this load balancer replaced? If not: {action} If it was: the second command {replaced} Some of dbt's connections may \
-         fail until this one is taken out of the endpoint service: see load-balancer.internal-nlb in the runbook."
+        "Was this load balancer replaced? If not: {action} If it was, the second command {replaced} Some of dbt's \
+         connections may fail until you remove this one from the endpoint service: see load-balancer.internal-nlb in \
+         the runbook."
     );
     (action, command.next_line(follow))
 }
@@ -337,7 +335,7 @@ mod tests {
             }
         }
         let udp = listener("UDP", 443, &target_group("pg"));
-        assert!(remedy_after(None, vec![udp], "443").action.contains("protocol TCP or TLS"));
+        assert!(remedy_after(None, vec![udp], "443").action.contains("needs a TCP or TLS listener"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::snapshot::{Listener, LoadBalancer};
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.tls",
     severities: &[
-        (Severity::Critical, "a client certificate is demanded"),
+        (Severity::Critical, "a listener demands a client certificate"),
         (Severity::Warning, "a TLS listener is on a port whose protocol negotiates TLS itself"),
     ],
     fails_when: "a TLS listener on dbt's ports demands a client certificate, or is on a port whose protocol negotiates TLS \
@@ -50,7 +50,7 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
         (false, ..) => (
             Severity::Critical,
             format!("{name} demands a client certificate on {}", on_ports(&demanding)),
-            "dbt presents no client certificate: the load balancer refuses each of its connections on this port.",
+            "dbt presents no client certificate, so the load balancer refuses all its connections on this port.",
         ),
         (true, false, _) => (
             Severity::Warning,
@@ -124,8 +124,9 @@ fn remedy(
          present one, leave it, and give dbt a listener on another port."
     );
     let to_tcp = format!(
-        "If this port really serves that protocol, make it a TCP listener with the {second}command. Before that, switch TLS on in \
-         the database, or dbt may connect unencrypted. AWS refuses while the target group's protocol is TLS: see the runbook."
+        "If this port really serves that protocol, make it a TCP listener with the {second}command. Before that, \
+         switch TLS on in the database, or dbt may connect unencrypted. AWS refuses this while the target group's \
+         protocol is TLS: see the runbook."
     );
     let actions: Vec<String> =
         [off.is_some().then_some(to_off), tcp.is_some().then_some(to_tcp)].into_iter().flatten().collect();

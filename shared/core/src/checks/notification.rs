@@ -13,9 +13,9 @@ pub(crate) const SPEC: Spec = Spec {
     fails_when: "the enabled connection notifications to the guard's topic do not cover all four events: `Accept`, \
                  `Connect`, `Delete`, `Reject`",
     failing_word: "incomplete",
-    impact: "dbt's request is accepted by the next scheduled run (by default within 5 minutes) instead of within \
+    impact: "The guard accepts dbt's request at its next scheduled run (by default within 5 minutes) instead of within \
              seconds.",
-    fix_in_short: "let the stack create the notification anew",
+    fix_in_short: "let the stack create the notification again",
     is_watched: |policy| policy.notification_topic.is_some(),
     cloudtrail_events: &[
         "CreateVpcEndpointConnectionNotification",
@@ -88,8 +88,9 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { topic, .. }), _) => (
             format!(
-                "EC2 disables a notification that it cannot deliver. The command shows the topic's policy: it must allow \
-                 vpce.amazonaws.com to publish. If the topic is encrypted with a KMS key of yours, so must the key's policy. Then {ANEW}."
+                "EC2 disables a notification that it cannot deliver. The command shows the topic's policy: it must \
+                 allow vpce.amazonaws.com to publish. If a KMS key of yours encrypts the topic, the key's policy must \
+                 allow it too. Then {ANEW}."
             ),
             Some(
                 Command::new("sns get-topic-attributes", context.region)
@@ -98,7 +99,7 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext
             ),
         ),
         (None, Some(Notification { id, .. })) => (
-            "Let the notification cover all four events.".to_owned(),
+            "The command makes the notification cover all four events.".to_owned(),
             Some(
                 Command::new("ec2 modify-vpc-endpoint-connection-notification", context.region)
                     .option("connection-notification-id", id)
@@ -107,8 +108,8 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext
         ),
         (None, None) => (
             format!(
-                "The stack's notification is missing: somebody deleted it, or ConnectionNotifications is 'false'. Create none by hand: \
-                 it would stay behind when the stack is deleted. Instead, {ANEW}."
+                "The stack's notification is missing: somebody deleted it, or ConnectionNotifications is 'false'. Do \
+                 not create one by hand: it would stay behind when the stack is deleted. Instead, {ANEW}."
             ),
             None,
         ),
@@ -116,8 +117,9 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext
     Remedy::new(&action, command, context.region.endpoint_service(service.as_str()))
 }
 
-const ANEW: &str = "let the stack create it anew: make deploy SET=\"ConnectionNotifications=false\", and when that is done, \
-                    make deploy SET=\"ConnectionNotifications=true\", each with the STACK, PROFILE and REGION that you deploy with";
+const ANEW: &str = "let the stack create it again: make deploy SET=\"ConnectionNotifications=false\", and after that, \
+                    make deploy SET=\"ConnectionNotifications=true\", both with the STACK, PROFILE and REGION that you \
+                    deploy with";
 
 #[cfg(test)]
 mod tests {

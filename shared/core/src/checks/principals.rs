@@ -13,12 +13,12 @@ pub(crate) const SPEC: Spec = Spec {
     id: "service.principals",
     severities: &[
         (Severity::Critical, "dbt is missing, or `*` is allowed"),
-        (Severity::Warning, "others besides dbt and `KnownAccounts`"),
+        (Severity::Warning, "others besides dbt and `KnownAccounts` are allowed"),
     ],
-    fails_when: "the allowed principals are not dbt's, or not only dbt's and those of `KnownAccounts`",
+    fails_when: "the allowed principals lack dbt's, or include others than dbt's and those of `KnownAccounts`",
     failing_word: "misconfigured",
     impact: "If dbt is missing, it cannot create an endpoint; existing connections keep working. If others are \
-             allowed, nothing changes for dbt, but they can send connection requests.",
+             allowed, dbt is not affected, but they can send connection requests.",
     fix_in_short: "`modify-vpc-endpoint-service-permissions`",
     cloudtrail_events: &["ModifyVpcEndpointServicePermissions"],
     branch: Branch::Service,
@@ -54,7 +54,7 @@ fn judge(service: &ServiceId, allowed: &[String], context: CheckContext<'_>) -> 
         (
             Severity::Critical,
             "any AWS account may request a connection (\"*\" is allowed)".to_owned(),
-            "Nothing changes for dbt. But every AWS account can send requests now. The guard accepts only dbt's, but \
+            "dbt is not affected, but every AWS account can send requests now. The guard accepts only dbt's, but \
              anyone in your account who may accept requests could let another account in.",
         )
     } else if !missing.is_empty() {
@@ -73,7 +73,7 @@ fn judge(service: &ServiceId, allowed: &[String], context: CheckContext<'_>) -> 
                 1 => "1 untrusted principal is allowed".to_owned(),
                 number => format!("{number} untrusted principals are allowed"),
             },
-            "Nothing changes for dbt, but others can send connection requests.",
+            "dbt is not affected, but others can send connection requests.",
         )
     } else if policy.known_accounts.is_empty() {
         return Status::pass("only dbt may request a connection");

@@ -55,9 +55,9 @@ fn remedy(group: &TargetGroup, context: CheckContext<'_>) -> Remedy {
         .option("resource-arns", &group.arn)
         .option("tags", format!("Key={PROXY_PROTOCOL_TAG},Value={EXPECTED}"));
     Remedy::new(
-        "Run one command, not both. If dbt's traffic goes straight to Postgres or another server that does not parse the header, the \
-         first switches it off. If a proxy (HAProxy, NGINX, Envoy) expects it, switching it off would break every connection: run \
-         the second, which tags the group and ends this alert.",
+        "Run only one command. If dbt's traffic goes straight to Postgres or another server that does not parse the \
+         header, run the first: it switches the header off. If a proxy (HAProxy, NGINX, Envoy) expects it, that would \
+         break every connection: run the second, which tags the group and ends this alert.",
         Some(off.next_line(tag)),
         context.region.target_group(&group.arn),
     )

@@ -23,15 +23,15 @@ pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
-        (Severity::Warning, "a network of `DbtCidrs` is public: dbt does not come from it"),
+        (Severity::Warning, "a network of `DbtCidrs` is public: dbt does not connect from it"),
         (
             Severity::Info,
             "`DbtCidrs` is empty and not every source is allowed, so the guard cannot tell whether dbt is",
         ),
     ],
-    fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` has a public network, or not all of it \
-                 (if it is empty: not every IPv4 source) is allowed on every port of `ListenerPorts`, or, if that is empty, \
-                 on every listener port",
+    fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` has a public network, or a rule is \
+                 missing for a part of it on a port of `ListenerPorts`; an empty `DbtCidrs` stands for every IPv4 \
+                 source, an empty `ListenerPorts` for every listener port",
     failing_word: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
@@ -87,8 +87,8 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             "dbt cannot connect from the blocked networks: its connections time out before they reach a \
              listener.",
             Remedy::new(
-                "Allow dbt's networks: the first command. If they have changed, ask dbt Support, and correct the \
-                 stack's DbtCidrs. Or switch enforcement off, as dbt's guide offers: the second.",
+                "Allow dbt's networks with the first command. If they have changed, ask dbt Support, and correct the \
+                 stack's DbtCidrs. Or switch enforcement off with the second, an option in dbt's guide.",
                 allow.map(|allow| allow.next_line(enforcement_off(inbound))),
                 context.region.security_group(group),
             ),
@@ -115,13 +115,13 @@ fn public_networks(public: &BTreeSet<IpNet>, inbound: &InboundRules<'_>) -> Find
     let names: Vec<String> = public.iter().map(ToString::to_string).collect();
     let group = first_group(inbound);
     let summary = match &names[..] {
-        [one] => format!("{one} in DbtCidrs is public: dbt does not come from it"),
-        several => format!("{} networks in DbtCidrs are public: dbt does not come from them", several.len()),
+        [one] => format!("DbtCidrs has a public network: {one}"),
+        several => format!("DbtCidrs has {} public networks", several.len()),
     };
     Finding::new(
         Severity::Warning,
         summary,
-        "dbt's traffic over PrivateLink comes from private addresses. The public ones that dbt lists belong to its other \
+        "dbt connects over PrivateLink from private addresses. The public addresses that dbt lists are for its other \
          connections, so dbt may be blocked although these networks are allowed.",
         Remedy::new(
             "Ask dbt Support for the internal networks of your dbt environment, and set them as the stack's DbtCidrs. Remove the \
@@ -355,7 +355,7 @@ pub(super) mod tests {
         let public = "52.45.144.63/32";
         let finding = failure(status(&guarded(vec![rule(public, PG)]), public)).unwrap();
         assert_eq!(finding.severity, Severity::Warning);
-        assert_eq!(finding.summary, "52.45.144.63/32 in DbtCidrs is public: dbt does not come from it");
+        assert_eq!(finding.summary, "DbtCidrs has a public network: 52.45.144.63/32");
         assert_eq!(finding.remedy.command, None);
         let both = format!("{public},{DBT_CIDR}");
         let blocked = failure(status(&guarded(vec![]), &both)).unwrap();

@@ -13,7 +13,8 @@ pub(crate) const SPEC: Spec = Spec {
     failing_word: "unavailable",
     impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
              *unknown*.",
-    fix_in_short: "create it again and send dbt Support its new name, correct `EndpointServiceIds`, or let it take IPv4",
+    fix_in_short: "create it again and send dbt Support its new name, correct `EndpointServiceIds`, or let it accept \
+                   IPv4",
     cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations", "ModifyVpcEndpointServiceConfiguration"],
     branch: Branch::Service,
     evaluate,
@@ -27,7 +28,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
             // EC2 capitalizes this state, but not other states of the same API, so compare without case.
             Some(state) if state.eq_ignore_ascii_case("available") => address_types(found, context),
             Some(state) => fail(&format!("endpoint service is '{state}', not available"), true, service, context),
-            None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
+            None => Status::Unknown("EC2 does not report the endpoint service's state".to_owned()),
         },
         Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), false, service, context),
         Err(why) => why.into(),
@@ -40,7 +41,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 fn address_types(found: &EndpointService, context: CheckContext<'_>) -> Status {
     let types = &found.ip_address_types;
     if types.is_empty() {
-        return Status::Unknown("EC2 does not say which IP address types the endpoint service takes".to_owned());
+        return Status::Unknown("EC2 does not say which IP address types the endpoint service accepts".to_owned());
     }
     if types.iter().any(|kind| kind.eq_ignore_ascii_case("ipv4")) {
         return Status::pass("the endpoint service is available");

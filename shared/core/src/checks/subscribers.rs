@@ -17,12 +17,12 @@ use crate::text::count;
 pub const SPEC: Spec = Spec {
     id: "delivery.subscribers",
     severities: &[
-        (Severity::Critical, "nobody is subscribed for 24 hours, or the last subscription is gone"),
+        (Severity::Critical, "nobody has been subscribed for 24 hours, or the last subscription is gone"),
         (Severity::Warning, "fewer are subscribed than at this hour yesterday"),
     ],
     fails_when: "the alert topic has no confirmed subscription, or fewer than a day ago",
     failing_word: "too few",
-    impact: "Nothing changes for dbt. Nobody, or fewer people, hear of it when something breaks.",
+    impact: "dbt is not affected. When something breaks, nobody gets the alert, or fewer people do.",
     fix_in_short: "`sns subscribe`, and confirm it",
     when_missing: WhenMissing::NotAsked,
     group: Group::Delivery,
@@ -91,8 +91,8 @@ pub fn result(
     let status = match number {
         Ok(number) => judge(topic, *number, before, (region, now)),
         Err(error) => Status::Unknown(format!(
-            "who is subscribed is not known: {error}. If the topic is another account's, its owner must add what the stack's \
-             output AlertTopicStatements has"
+            "the subscriptions are unknown: {error}. If the topic belongs to another account, its owner must add the \
+             statements in the stack's output AlertTopicStatements"
         )),
     };
     CheckResult::new(&SPEC, topic, status)
@@ -109,8 +109,8 @@ fn judge(topic: &Arn, number: usize, before: Option<&Subscribers>, (region, now)
             .option("topic-arn", topic)
             .literal("--query 'Subscriptions[].[Protocol,Endpoint,SubscriptionArn]' --output text");
         Remedy::new(
-            "Compare who is subscribed, which the command shows, with who should be. Subscribe who is missing: the runbook has \
-             the command. Confirm with the token in AWS's email instead of its link: then unsubscribing needs a sign-in.",
+            "The command shows who is subscribed. Subscribe whoever is missing: the runbook has the command. Confirm \
+             with the token in AWS's email instead of its link: then unsubscribing needs a sign-in.",
             Some(show),
             None,
         )
@@ -131,7 +131,7 @@ fn judge(topic: &Arn, number: usize, before: Option<&Subscribers>, (region, now)
         _ if number < yesterday => finding(
             Severity::Warning,
             format!("{} to the alerts, {yesterday} a day ago", of(number)),
-            "Fewer people hear of it when something breaks.",
+            "When something breaks, fewer people get the alert.",
         ),
         _ => Status::pass(match last {
             Some(last) if last != number => format!("{} to the alerts, was {last}", of(number)),

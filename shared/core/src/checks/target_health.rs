@@ -21,19 +21,19 @@ pub(crate) const SPEC: Spec = Spec {
     severities: &[
         (
             Severity::Critical,
-            "no target is registered, none is healthy, or fewer than the routing threshold, so that failing ones get connections as \
-             well",
+            "no target is registered, none is healthy, or fewer are healthy than the routing threshold, so that \
+             failing ones get connections too",
         ),
         (Severity::Warning, "some are healthy, and some unhealthy or unused"),
         (
             Severity::Info,
-            "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled; or the health check says \
-             little: it is on another port than the targets', or passes with 4xx or 5xx",
+            "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled; or the health \
+             check proves little: its port is not the targets', or it passes with 4xx or 5xx",
         ),
     ],
-    fails_when: "a target group that gets dbt's traffic has no healthy target or too few for its routing threshold; or it has \
-                 unhealthy or unused ones, and not as many healthy ones as its tag `privatelink-guard:min-healthy`, if it has \
-                 one, says are enough",
+    fails_when: "a target group that gets dbt's traffic has no healthy target or too few for its routing threshold; or \
+                 it has unhealthy or unused ones, unless as many are healthy as its tag \
+                 `privatelink-guard:min-healthy` asks for",
     failing_word: "failing",
     impact: "With no healthy target, or fewer than the group's routing threshold, the load balancer tries all of them, so \
              dbt's connections to failing ones fail. With enough healthy targets, dbt gets through.",
@@ -209,7 +209,7 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
         if let Some(weakness) = Weakness::of(group, &counts) {
             return Status::fail(weakness.finding(group, context));
         }
-        let tag = if counts.failing() > 0 { ", which is enough by its tag" } else { "" };
+        let tag = if counts.failing() > 0 { ", enough by its tag" } else { "" };
         return Status::pass(format!("{healthy} of {all} healthy in {}{tag}", group.name()));
     }
     let severity = if fail_open.is_some() { Severity::Critical } else { severity(&counts) };
@@ -341,7 +341,7 @@ fn summary(group: &str, counts: &TargetCounts<'_>, fail_open: Option<&FailOpen>)
 
 fn impact(counts: &TargetCounts<'_>, severity: Severity, fail_open: Option<&FailOpen>) -> String {
     let impact = if let Some(fail_open) = fail_open {
-        let enter = fail_open.zone.as_ref().map(|zone| format!(" that enter by {zone}")).unwrap_or_default();
+        let enter = fail_open.zone.as_ref().map(|zone| format!(" that enter in {zone}")).unwrap_or_default();
         return match fail_open.is_complete() {
             true => format!(
                 "dbt's new connections{enter} fail: no target there is healthy, so the load balancer tries the failing ones."
@@ -353,7 +353,7 @@ fn impact(counts: &TargetCounts<'_>, severity: Severity, fail_open: Option<&Fail
             ),
         };
     } else if counts.targets.is_empty() && counts.shifted > 0 {
-        "dbt cannot open new connections: the load balancer sends them to none of its targets."
+        "dbt cannot open new connections: the load balancer sends them to no target."
     } else if counts.targets.is_empty() {
         "dbt cannot connect: the load balancer has no target to send its connections to."
     } else if counts.healthy() == 0 {
@@ -361,14 +361,14 @@ fn impact(counts: &TargetCounts<'_>, severity: Severity, fail_open: Option<&Fail
         match counts.number(Serving::Down) {
             0 => "dbt cannot connect: no target receives traffic.",
             _ => {
-                "dbt's connections fail, unless a target works although its health check fails: with no healthy target, the \
-                 load balancer tries them all."
+                "dbt's connections fail, unless a target works despite its failing health check: with no healthy \
+                 target, the load balancer tries them all."
             }
         }
     } else if severity == Severity::Info {
         "dbt gets through. These targets get no traffic: the load balancer is not enabled in their zones."
     } else {
-        "dbt can still connect through the healthy targets. If they fail as well, dbt cannot connect."
+        "dbt can still connect through the healthy targets. If these fail too, it cannot."
     };
     impact.to_owned()
 }
@@ -393,7 +393,7 @@ fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
     }
     evidence.extend(min_healthy_tag(group).map(|tag| match enough(group) {
         Some(enough) => format!("the tag {MIN_HEALTHY_TAG} asks for {}", count(enough, "healthy target")),
-        None => format!("the tag {MIN_HEALTHY_TAG} is '{tag}', which is not a whole number from 1: it does not count"),
+        None => format!("the tag {MIN_HEALTHY_TAG} is ignored: '{tag}' is not a whole number of at least 1"),
     }));
     let failing = counts.targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
         let reason = target.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
@@ -452,7 +452,7 @@ fn action(counts: &TargetCounts<'_>) -> &'static str {
     let down: Vec<&&Target> = counts.targets.iter().filter(|target| target.health.is_failing()).collect();
     if counts.targets.is_empty() {
         match counts.shifted {
-            0 => "Register the servers of your service in the target group.",
+            0 => "Register your service's servers in the target group.",
             _ => {
                 "End the zonal shift, or register targets in other zones. The alert of load-balancer.zones has the command."
             }
@@ -461,8 +461,8 @@ fn action(counts: &TargetCounts<'_>) -> &'static str {
         "Check that the service runs on these targets and listens on the port, and that their security groups allow the load \
          balancer's private addresses."
     } else if !down.is_empty() {
-        "The network and the port work: the targets answer the health check, with a code that it does not expect. Check its \
-         path, protocol and success codes, and what the service says of itself there."
+        "The network and the port work: the targets answer the health check, but with a code that it does not expect. \
+         Check its path, protocol and success codes, and the service's own answer there."
     } else if counts.targets.iter().any(|target| target.health == Health::Unused) {
         "These targets get no traffic. Enable their zone on the load balancer, start the instances, or register targets in the \
          load balancer's zones."
@@ -667,7 +667,7 @@ mod tests {
         );
         assert!(finding.remedy.command.unwrap().contains("minimum_healthy_targets.count,Value=1"));
         let in_one_zone = failure(with_threshold(&two_of_four, TWO, None, false)).unwrap();
-        assert!(in_one_zone.impact.starts_with("dbt's new connections that enter by eu-central-1b fail"));
+        assert!(in_one_zone.impact.starts_with("dbt's new connections that enter in eu-central-1b fail"));
         let command = in_one_zone.remedy.command.unwrap();
         assert!(command.contains("Key=load_balancing.cross_zone.enabled"), "no threshold helps there: {command}");
         let unread = TargetGroup {
@@ -694,8 +694,9 @@ mod tests {
         assert_eq!(severity(&[], "1"), Some(Severity::Critical));
         for tag in ["0", "-1", "two", "1.5", ""] {
             let evidence = said(&standby, Some(tag)).unwrap().evidence;
-            let says_so =
-                format!("the tag privatelink-guard:min-healthy is '{tag}', which is not a whole number from 1");
+            let says_so = format!(
+                "the tag privatelink-guard:min-healthy is ignored: '{tag}' is not a whole number of at least 1"
+            );
             assert!(evidence.iter().any(|line| line.starts_with(&says_so)), "{evidence:?}");
         }
     }

@@ -20,10 +20,10 @@ pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
     severities: &[
         (Severity::Critical, "none of the registered addresses belongs to the name"),
-        (Severity::Warning, "some do, and some addresses are missing or too many"),
+        (Severity::Warning, "some do, but addresses are missing or left over"),
     ],
-    fails_when: "a target group of IP addresses has the tag `privatelink-guard:hostname`, and its targets are not what \
-                 that name resolves to, as after an RDS failover",
+    fails_when: "a target group of IP addresses has the tag `privatelink-guard:hostname`, and its targets differ from \
+                 that name's addresses, for example after an RDS failover",
     failing_word: "outdated",
     impact: "dbt's connections go to an address that your service no longer has, or fail.",
     fix_in_short: "register the new address, then deregister the old one",
@@ -57,7 +57,7 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
     let in_use = || targets.iter().filter(|target| target.health != Health::Draining);
     let registered: BTreeSet<IpAddr> = in_use().filter_map(|target| target.address).collect();
     if registered == wanted {
-        return Ok(Status::pass(format!("targets of {} are what its hostname resolves to", group.name())));
+        return Ok(Status::pass(format!("targets of {} match its hostname's addresses", group.name())));
     }
     if answers_in_turn(group, hostname, context) {
         let why = "they changed since drift-watcher last looked";
@@ -75,8 +75,8 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
         Finding::new(
             if none_is_right { Severity::Critical } else { Severity::Warning },
             match none_is_right {
-                true => format!("no target of {} is what its hostname resolves to", group.name()),
-                false => format!("targets of {} differ from what its hostname resolves to", group.name()),
+                true => format!("no target of {} matches its hostname's addresses", group.name()),
+                false => format!("targets of {} differ from its hostname's addresses", group.name()),
             },
             match none_is_right {
                 true => {
@@ -130,7 +130,7 @@ fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckConte
 fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
     let Hostname { name, addresses, networks } = hostname;
     if names_one_of_several(name) {
-        return Err(format!("{name} stands for several addresses, and DNS names some of them in turn"));
+        return Err(format!("{name} has several addresses, and DNS returns only some at a time"));
     }
     let addresses = addresses.as_ref().map_err(|why| format!("{name} cannot be resolved: {why}"))?;
     let networks = networks.as_ref().map_err(ToString::to_string)?;
@@ -138,7 +138,7 @@ fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
         return Err(format!("{name} has no address of the target group's family"));
     }
     if addresses.len() >= MAX_ADDRESSES {
-        return Err(format!("{name} has {MAX_ADDRESSES} addresses or more, and DNS may not name all"));
+        return Err(format!("{name} has {MAX_ADDRESSES} addresses or more, and DNS may not return all"));
     }
     match addresses.iter().find(|address| !networks.iter().any(|network| network.contains(*address))) {
         Some(address) => {

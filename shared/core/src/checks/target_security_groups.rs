@@ -22,7 +22,7 @@ const MAX_COMMANDS: usize = 4;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.security-groups",
-    severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are not")],
+    severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are unreachable")],
     fails_when: "the security groups of a target's network interface do not allow the load balancer's nodes on the \
                  target's port or on the port of its health check",
     failing_word: "blocked",
@@ -144,7 +144,7 @@ impl<'a> Inbound<'a> {
         match (blocked.ports.is_empty(), unknown, hidden) {
             (true, Some(why), _) => Err(why),
             (false, _, Some(group)) => {
-                Err(format!("EC2 shows no rule of {group}: it has none, or is another account's"))
+                Err(format!("EC2 shows no rule of {group}: it has none, or belongs to another account"))
             }
             _ => Ok(blocked),
         }

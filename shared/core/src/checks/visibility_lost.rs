@@ -9,7 +9,7 @@ pub(crate) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "a read of EC2, Elastic Load Balancing, ACM or CloudWatch that checks depend on keeps failing; one alert per call",
     failing_word: "failing",
-    impact: "Nothing changes for dbt. The checks that depend on this read are *unknown*, so a failure there would go \
+    impact: "dbt is not affected. The checks that depend on this read are *unknown*, so a failure there would go \
              unnoticed.",
     fix_in_short: "allow the function's role to make the call again",
     can_flap: true,
@@ -34,7 +34,8 @@ fn finding(error: &CallError) -> Finding {
     let is_malformed = error.kind == ErrorKind::Malformed;
     let accepting = match call {
         "ec2:DescribeVpcEndpointConnections" if is_malformed => {
-            " Until it can be read, the guard cannot accept dbt's requests on the service that the error names, or on any if it names none."
+            " Until it can be read, the guard cannot accept dbt's requests on the service that the error names, or on \
+             any service if it names none."
         }
         "ec2:DescribeVpcEndpointConnections" => " Until the call works, the guard cannot accept dbt's requests.",
         _ => "",
@@ -45,13 +46,13 @@ fn finding(error: &CallError) -> Finding {
              role, its permissions boundary, or your organization's policies."
         )
     } else if error.is_throttled() {
-        "Other tools use up what AWS allows the account in calls; the guard paces its own. If this lasts, find out with \
+        "Other tools use up the account's API limit; the guard paces its own calls. If this lasts, look up in \
          CloudTrail who makes this call, or choose slower schedules."
             .to_owned()
     } else if is_malformed {
-        "The guard could not read the answer; the evidence says why. If it names a proxy or a cut answer, check the function's \
-         network and AWS_ENDPOINT_URL. Otherwise, if this lasts, update privatelink-guard; if that does not help, report it with \
-         the function's log."
+        "The guard could not read the answer; the evidence says why. If it names a proxy or a truncated answer, check \
+         the function's network and AWS_ENDPOINT_URL. Otherwise, if this lasts, update privatelink-guard; if that does \
+         not help, report it with the function's log."
             .to_owned()
     } else {
         "If this lasts, check the AWS Health Dashboard for the Region and the function's log.".to_owned()
@@ -66,7 +67,7 @@ fn finding(error: &CallError) -> Finding {
         format!(
             "Existing connections keep working. But checks that depend on this call are unknown{}, so a failure would go \
              unnoticed.{accepting}",
-            if is_malformed { ", or those of what the error names" } else { "" }
+            if is_malformed { ", or only those of the resource that the error names" } else { "" }
         ),
         Remedy::new(&action, None, None),
     )

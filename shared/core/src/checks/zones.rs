@@ -34,8 +34,8 @@ pub(crate) const SPEC: Spec = Spec {
                  connections away from a zone; the service offers a zone in which none of its load balancers is enabled, or \
                  does not offer all of their zones; or it is in only one zone",
     failing_word: "uncovered",
-    impact: "Critical: dbt's connections that enter by this zone fail. Info: dbt gets through, because targets in \
-             other zones answer, or because dbt cannot enter by this zone.",
+    impact: "Critical: dbt's connections that enter in this zone fail. Info: dbt gets through, because targets in \
+             other zones answer, or because dbt cannot enter in this zone.",
     fix_in_short: "register a target in the zone, switch cross-zone on, or enable a load balancer there",
     can_flap: true,
     cloudtrail_events: &[
@@ -148,9 +148,10 @@ impl<'a> Shift<'a> {
                 "dbt's new connections fail or reach unhealthy targets: no target in another zone is healthy.",
                 Remedy::new(
                     &format!(
-                        "Get a target in another zone healthy. The first command shows who shifted {zones} away, and until when. If that \
-                         zone works again and its targets are healthy, end the shift with the second. If that says \"expected one \
-                         argument\", AWS started the shift: look at AWS Health, then switch autoshift off for the load balancer."
+                        "Fix a target in another zone. The first command shows who shifted {zones} away, and until \
+                         when. If that zone works again and its targets are healthy, end the shift with the second. If \
+                         that says \"expected one argument\", AWS started the shift: look at AWS Health, then switch \
+                         autoshift off for the load balancer."
                     ),
                     Some(show().next_line(end_shift(load_balancer, context))),
                     console,
@@ -160,12 +161,12 @@ impl<'a> Shift<'a> {
                 Severity::Info,
                 format!("zonal shift away from {zones} ({})", group.name()),
                 format!(
-                    "New connections go to targets in other zones. AWS does not document whether dbt's connections that enter \
-                     by {zones} do so as well."
+                    "New connections go to targets in other zones. AWS does not document whether this includes dbt's \
+                     connections that enter in {zones}."
                 ),
                 Remedy::new(
-                    "Nothing if it is planned, or a practice run. The command shows the kind of shift, its comment, and until when it \
-                     lasts; AWS ends its own autoshifts. For the person, look up StartZonalShift in CloudTrail.",
+                    "Nothing, if it is planned or a practice run. The command shows the shift's kind, comment and end; \
+                     AWS ends its own autoshifts. To find the person, look up StartZonalShift in CloudTrail.",
                     Some(show()),
                     console,
                 ),
@@ -203,7 +204,7 @@ fn unclear(load_balancer: &LoadBalancer, group: &TargetGroup) -> Status {
         (Ok(false), TargetKind::LoadBalancer) => {
             Status::Unknown("ELB does not say in which zones an Application Load Balancer answers".to_owned())
         }
-        (Ok(false), _) => Status::Unknown("it is not known in which zones the healthy targets are".to_owned()),
+        (Ok(false), _) => Status::Unknown("the zones of the healthy targets are unknown".to_owned()),
         (Err(why), _) => why.into(),
     }
 }
@@ -256,7 +257,7 @@ impl Lack<'_> {
         } else if !self.zones.iter().any(offers) {
             (
                 Severity::Info,
-                "dbt gets through: the endpoint service does not offer these zones, so no connection of dbt's enters there.",
+                "dbt gets through: the endpoint service does not offer these zones, so no dbt connection enters there.",
             )
         } else {
             (
@@ -318,7 +319,7 @@ fn judge_zones(
     Status::fail(
         Finding::new(
             Severity::Critical,
-            format!("no load balancer in {}: dbt fails there", missing.join(", ")),
+            format!("no load balancer in {}: dbt cannot connect there", missing.join(", ")),
             format!(
                 "The endpoint service offers {} to dbt, but connections that enter there fail.",
                 missing.join(", ")
@@ -367,9 +368,9 @@ fn judge_number(
             format!("service offers {} of the load balancer's {all} zones", offered.len()),
             "dbt gets through, but its endpoint cannot be in the other zones.",
             Remedy::new(
-                "First make sure that these zones have healthy targets, or that cross-zone is on. Then the command adds the load \
-                 balancer to the service again, which should offer its new zones; no connection is cut. If it changes nothing, save \
-                 the choice of load balancers again in the console.",
+                "First make sure that these zones have healthy targets, or that cross-zone is on. Then run the \
+                 command: it adds the load balancer to the service again, which should offer its new zones. No \
+                 connection is cut. If nothing changes, save the load balancers again in the console.",
                 Some(
                     Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
                         .option("service-id", service)

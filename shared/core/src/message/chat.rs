@@ -139,7 +139,7 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
     let since = time(transition.since);
     let mut text = match transition.kind {
         Kind::Resolved => {
-            format!("It was: {}\nIt lasted {}, since {since}.\n", markdown(&finding.summary), lasted(transition))
+            format!("It was: {}\nIt lasted {}, from {since}.\n", markdown(&finding.summary), lasted(transition))
         }
         Kind::Reminder => format!("Firing for {}, since {since}.\n", lasted(transition)),
         Kind::Notice => format!("{}.\n", time(transition.at)),
@@ -148,7 +148,7 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
     text.push_str(&dropped(transition));
     if transition.kind != Kind::Resolved {
         if let Some(unknown) = &transition.unknown {
-            let _ = writeln!(text, "At present the guard cannot check it: {}", markdown(unknown));
+            let _ = writeln!(text, "The guard cannot check it now: {}", markdown(unknown));
         }
         let _ = writeln!(text, "{}", markdown(&finding.impact));
         if let Some(cause) = &finding.cause {

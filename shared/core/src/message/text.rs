@@ -57,7 +57,7 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
         more => format!("And {more} more.\n"),
     };
     format!(
-        "And in short:\n\n{}\n\n{more}The log of {} has all of them in full.\n\n----\n\n",
+        "The others in short:\n\n{}\n\n{more}The log of {} has all of them in full.\n\n----\n\n",
         lines.join("\n"),
         content.envelope.function
     )
@@ -73,7 +73,7 @@ fn full(transition: &Transition, origin: &Origin) -> String {
         _ => writeln!(text, "Since {}.", time(transition.since)),
     };
     if let Some(unknown) = &transition.unknown {
-        let _ = writeln!(text, "{}", strip_and_cut(&format!("At present the guard cannot check it: {unknown}")));
+        let _ = writeln!(text, "{}", strip_and_cut(&format!("The guard cannot check it now: {unknown}")));
     }
     text.push_str(&dropped(transition));
     let _ = writeln!(text, "\n{}", strip_invisible(&format!("Impact: {}", finding.impact)));
@@ -165,7 +165,7 @@ mod tests {
             full(&Transition { unknown, dropped, ..transition(Kind::Reminder) }, &origin())
         };
         assert!(text(2, None).contains("\n2 of its earlier changes could not be sent.\n"));
-        assert!(text(0, Some("AccessDenied")).contains("\nAt present the guard cannot check it: AccessDenied\n"));
+        assert!(text(0, Some("AccessDenied")).contains("\nThe guard cannot check it now: AccessDenied\n"));
         let whole = text(0, None);
         assert!(!whole.contains("could not be sent") && !whole.contains("cannot check"), "{whole}");
         let over = Transition { dropped: 3, now_true: Some("on".to_owned()), ..transition(Kind::Resolved) };
