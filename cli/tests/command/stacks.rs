@@ -6,7 +6,7 @@ use super::aws::Aws;
 fn a_stack_that_is_not_there_is_explained() {
     let aws = Aws::new("stacks");
     for (stack, expected) in [
-        ("half", "The stack is ROLLBACK_COMPLETE: the guard is not deployed, and nothing of it works."),
+        ("half", "The stack is ROLLBACK_COMPLETE: the guard is not deployed, and does not work."),
         ("gone", "The stack gone was deleted at 2026-02-01T00:00:00Z: nothing guards its endpoint services."),
         ("abroad", "There is no stack abroad in us-east-1. There is one in eu-west-1: add --region eu-west-1."),
         ("nowhere", "There is no stack nowhere in us-east-1. Is it another profile or account?"),
