@@ -6,7 +6,8 @@ use anyhow::{Result, anyhow, ensure};
 use guard_aws::observe::{Observer, Scope, pace};
 use guard_core::admission::{admit, held_by_the_list};
 use guard_core::alerts::connection::remembered;
-use guard_core::alerts::{reuse, silencing};
+use guard_core::alerts::record::stored_path;
+use guard_core::alerts::silencing;
 use guard_core::catalogue::{checks_of, evaluate_checks};
 use guard_core::check::{Branch, Check, CheckContext, CheckResult, Finding, Group, Need, Remedy, Status};
 use guard_core::config::{BadConfiguration, Policy};
@@ -155,7 +156,7 @@ impl Expectations {
             }
             None => held_by_the_list(context.topology, &self.policy, service, context.now),
         };
-        let last_path = items.and_then(reuse::recorded);
+        let last_path = items.and_then(stored_path);
         let silences = match (items, memory.and_then(GuardMemory::unread)) {
             (Some(items), _) => silencing::describe(items, context.now).collect(),
             (None, Some(why)) => vec![format!("Silences and dbt's earlier connections are unknown. {why}")],

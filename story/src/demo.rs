@@ -6,11 +6,12 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::chapters::{Chapter, ChapterResult, Scene, Story, connections, health, settings};
+use crate::chapters::{Chapter, Scene, Story, connections, health, settings};
 use crate::command;
 use crate::company::{self, Company, DBT_CIDR, TARGETS};
 use crate::local_aws::{Caller, LocalAws, text};
 use crate::mail::{Mail, Mailbox};
+use crate::outcome::ChapterResult;
 use crate::stack::{self, GuardStack};
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
 use crate::terminal::Terminal;

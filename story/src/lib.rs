@@ -11,6 +11,7 @@ pub mod demo;
 pub mod inbox;
 pub mod local_aws;
 pub mod mail;
+pub mod outcome;
 pub mod stack;
 pub mod stage;
 pub mod terminal;

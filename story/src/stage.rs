@@ -1,5 +1,6 @@
 //! The stage of the story: the local AWS, or AWS itself with the profiles of several accounts.
 
+use std::any::Any;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -7,7 +8,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::local_aws::{PATIENCE, list, poll_every};
-use crate::verify::profiles::Profiles;
 
 /// The party whose account runs a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +90,8 @@ pub trait StoryStage {
         false
     }
 
-    /// The accounts of `make verify`, for the chapters that only it has.
-    fn profiles(&self) -> Option<&Profiles> {
+    /// The stage as its own type, for the chapters that only it has.
+    fn as_any(&self) -> Option<&dyn Any> {
         None
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::chapters::{ChapterOutcome, ChapterResult};
+use crate::outcome::{ChapterOutcome, ChapterResult};
 use crate::stage::SentAlert;
 
 /// A printer of events, each with the time since the start.

@@ -174,7 +174,7 @@ fn flow_logs_show_what_rejected_the_packets() -> Result<()> {
 fn load_balancer_metrics_reveal_requests_from_another_region() -> Result<()> {
     let setting = setting()?;
     let (far, end) = (&setting.far, hours_ago(5));
-    let no_metrics = "no endpoint metrics of consumers in other Regions (us-east-1)";
+    let no_metrics = "no endpoint metrics for consumers in other Regions (us-east-1)";
     setting.count_healthy_targets(far, 3, end)?;
     let (status, printed) = setting.trace(far, end, &[])?;
     ensure_contains(&printed, &["Verdict: unknown", "another Region", no_metrics])?;

@@ -2,8 +2,8 @@
 
 use guard_core::admission::Admissions;
 use guard_core::alerts::lifecycle::{Alert, Phase};
-use guard_core::alerts::record::{Items, Key, Partition, admissions};
-use guard_core::alerts::{reuse, silencing, traffic};
+use guard_core::alerts::record::{Items, Key, Partition, admissions, stored_path};
+use guard_core::alerts::{silencing, traffic};
 use guard_core::catalogue;
 use guard_core::check::{Group, Severity};
 use guard_core::config::rate;
@@ -204,7 +204,7 @@ impl GuardStatus {
     /// Adds what the records of one partition say.
     pub(super) fn add(&mut self, partition: &Partition, items: &Items, now: Timestamp) {
         let service_id = partition.service().map(ToString::to_string);
-        let name = reuse::recorded(items).and_then(|path| path.name()).map(strip_invisible);
+        let name = stored_path(items).and_then(|path| path.name()).map(strip_invisible);
         let alerts = items.iter().filter_map(|(key, item)| Some((key, item.record.as_ref()?.alert()?)));
         let alerts = alerts.filter(|(key, alert)| is_firing(key, alert));
         self.alerts.extend(alerts.map(|(key, alert)| AlertStatus {

@@ -7,7 +7,7 @@ use guard_aws::memory::{LoadedState, States};
 use guard_aws::observe::Scope;
 use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
 use guard_core::alerts::reconcile::{ReadPath, Report};
-use guard_core::alerts::record::{Items, Partition};
+use guard_core::alerts::record::{Items, Partition, stored_path};
 use guard_core::alerts::traffic::{self, Question};
 use guard_core::alerts::{heartbeat, inventory, reuse};
 use guard_core::check::{Check, Group};
@@ -35,7 +35,7 @@ impl Watcher for DriftWatcher {
 
     /// One call for each load balancer and target group, and the calls for details if those are due.
     fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
-        let path = reuse::recorded(items)?;
+        let path = stored_path(items)?;
         let are_known = reuse::has_recent_details(path, run.began)
             && !matches!(run.invocation.trigger, Trigger::Change(_))
             && !reuse::awaits_details(items, Self::NAME);
@@ -80,7 +80,7 @@ impl Watcher for DriftWatcher {
         if run.invocation.trigger == Trigger::Heartbeat {
             report.heartbeat = Some(heartbeat::notice(report.evaluations.first(), items, Timestamp::now()));
         }
-        let stored = items.and_then(reuse::recorded);
+        let stored = items.and_then(stored_path);
         let details_due = |read_at| ReadPath { path: stored.map(StoredPath::with_details_due), read_at };
         let of_service = |read: &&Read| read.services.contains(service);
         let (Some(first), Some(last)) = (reads.iter().find(of_service), reads.iter().rfind(of_service)) else {

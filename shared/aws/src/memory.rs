@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use guard_core::admission::Admissions;
 use guard_core::alerts::connection::remembered;
-use guard_core::alerts::record::{Items, Partition, admissions, without_future};
-use guard_core::alerts::reuse;
+use guard_core::alerts::record::{Items, Partition, admissions, stored_path, without_future};
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
@@ -78,7 +77,7 @@ pub fn recorded_admissions(states: &States) -> BTreeMap<ServiceId, Admissions> {
 /// The services' names as drift-watcher stored them; `None` for a service without a name.
 pub fn stored_names(states: &States) -> BTreeMap<ServiceId, Option<String>> {
     let name = |(partition, state): (&Partition, &LoadedState)| {
-        let path = reuse::recorded(state.as_ref().ok()?)?;
+        let path = stored_path(state.as_ref().ok()?)?;
         Some((partition.service()?.clone(), path.name().map(ToOwned::to_owned)))
     };
     states.iter().filter_map(name).collect()

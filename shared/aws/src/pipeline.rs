@@ -211,7 +211,7 @@ impl Run<'_> {
             lacks_memory: outcome.lacks_memory || items.is_none(),
             changes: &changes,
             was_in_place: &was_in_place,
-            last_path: items.and_then(reuse::recorded),
+            last_path: items.and_then(record::stored_path),
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
         };

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use story::chapters::ChapterResult;
 use story::demo::{Demo, MINUTE};
 use story::inbox;
 use story::mail::{self, Mail, Mailbox};
+use story::outcome::ChapterResult;
 use story::terminal::{Terminal, print_results};
 use story::top;
 use story::{COMPANY, DBT, REGION, UNTRUSTED};

@@ -10,12 +10,12 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::stage::{Interrupted, Party, SentAlert, StoryStage, Wanted, eventually, named_by, remedy};
+use crate::outcome::{ChapterOutcome, ChapterResult, Exchange, Sight};
+use crate::stage::{Interrupted, Party, StoryStage, Wanted, eventually, named_by, remedy};
 use crate::terminal::Terminal;
-use crate::verify::profiles::Profiles;
 
 /// The longest wait of one request for new messages: short enough for Ctrl-C.
 const WAIT: Duration = Duration::from_secs(5);
@@ -75,83 +75,6 @@ pub struct Chapter {
     pub play: fn(&mut ChapterRun<'_>) -> Result<()>,
 }
 
-/// The outcome of a chapter.
-#[derive(Debug)]
-pub enum ChapterOutcome {
-    /// As expected.
-    AsExpected,
-    /// Not as expected, for this reason.
-    Failed(String),
-    /// Not played, for this reason.
-    Skipped(String),
-}
-
-/// A command of the AWS CLI and AWS's answer.
-#[derive(Debug)]
-pub struct Exchange {
-    /// The party whose credentials the command had.
-    pub party: Party,
-    /// The command.
-    pub command: String,
-    /// The last answer, or the error.
-    pub answer: Result<Value, String>,
-    /// The number of calls until this answer.
-    pub times: usize,
-}
-
-/// AWS's answers to a question that its documentation leaves open, or the reason why the run did not see one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
-    /// The question: an id in docs/assumptions.md.
-    pub assumption: &'static str,
-    /// The answers, or the reason why there are none.
-    pub seen: Result<Vec<Value>, String>,
-}
-
-/// A played chapter with everything that happened in it.
-#[derive(Debug)]
-pub struct ChapterResult {
-    /// The event.
-    pub title: &'static str,
-    /// The expected consequence.
-    pub expected: &'static str,
-    /// Whether the consequence followed.
-    pub outcome: ChapterOutcome,
-    /// The chapter's duration.
-    pub took: Duration,
-    /// The calls to AWS.
-    pub exchanges: Vec<Exchange>,
-    /// The guard's messages, each with the time since the step that caused it.
-    pub alerts: Vec<(SentAlert, Duration)>,
-    /// Measurements and texts worth reading: a name and a text.
-    pub facts: Vec<(String, String)>,
-    /// Answers to questions that AWS's documentation leaves open.
-    pub sights: Vec<Sight>,
-}
-
-impl ChapterResult {
-    /// Whether the chapter ended as expected. A skipped chapter has not failed.
-    pub fn is_ok(&self) -> bool {
-        !matches!(self.outcome, ChapterOutcome::Failed(_))
-    }
-
-    /// The chapter's outcome as a result. A skipped chapter is an error too.
-    pub fn into_result(self) -> Result<()> {
-        match self.outcome {
-            ChapterOutcome::AsExpected => Ok(()),
-            ChapterOutcome::Failed(error) => bail!("{}: {error}", self.title),
-            ChapterOutcome::Skipped(reason) => bail!("{}: skipped, {reason}", self.title),
-        }
-    }
-
-    /// A chapter in which nothing has happened.
-    pub fn new(chapter: Chapter, outcome: ChapterOutcome) -> Self {
-        let Chapter { title, expected, .. } = chapter;
-        let (exchanges, alerts, facts, sights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { title, expected, outcome, took: Duration::ZERO, exchanges, alerts, facts, sights }
-    }
-}
-
 /// The story so far. Chapters leave their endpoints to later ones.
 pub struct Story<'a> {
     stage: &'a dyn StoryStage,
@@ -176,7 +99,7 @@ impl<'a> Story<'a> {
             scene: self.scene,
             terminal: self.terminal,
             endpoints: &mut self.endpoints,
-            chapter: ChapterResult::new(chapter, ChapterOutcome::AsExpected),
+            chapter: ChapterResult::new(chapter.title, chapter.expected, ChapterOutcome::AsExpected),
             since: since.unwrap_or_default(),
             step_began: began,
         };
@@ -193,7 +116,7 @@ impl<'a> Story<'a> {
     /// Skips a chapter.
     pub fn skip(&self, chapter: Chapter, reason: &str) -> ChapterResult {
         self.terminal.began(chapter.title);
-        let played = ChapterResult::new(chapter, ChapterOutcome::Skipped(reason.to_owned()));
+        let played = ChapterResult::new(chapter.title, chapter.expected, ChapterOutcome::Skipped(reason.to_owned()));
         self.terminal.ended(&played);
         played
     }
@@ -216,11 +139,6 @@ impl<'a> ChapterRun<'a> {
     /// The stage of the story.
     pub fn stage(&self) -> &'a dyn StoryStage {
         self.stage
-    }
-
-    /// The accounts of `make verify`.
-    pub fn profiles(&self) -> Result<&'a Profiles> {
-        self.stage.profiles().context("only `make verify` plays this chapter")
     }
 
     /// Announces the next step. The guard's messages are timed from here.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::profiles::Profiles;
 use super::profiles::QueueEvent;
 use super::stacks::TAG;
 use crate::chapters::{Chapter, ChapterRun, Requester};
@@ -101,7 +102,7 @@ fn connection(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
 /// Asks only for resources with the run's tag, of which there are none: the question is whether EC2 knows the
 /// parameter.
 fn managed_resources(run: &mut ChapterRun<'_>) -> Result<()> {
-    let own = format!("--include-managed-resources --filters Name=tag:{TAG},Values={}", run.profiles()?.names.run);
+    let own = format!("--include-managed-resources --filters Name=tag:{TAG},Values={}", Profiles::of(run)?.names.run);
     let calls = [
         ("DescribeInstances", "ec2 describe-instances"),
         ("DescribeNetworkInterfaces", "ec2 describe-network-interfaces"),
@@ -116,7 +117,7 @@ fn managed_resources(run: &mut ChapterRun<'_>) -> Result<()> {
 
 /// Uses a target group without a listener and another port than the group's. The stack's deletion removes both.
 fn deregister_without_port(run: &mut ChapterRun<'_>) -> Result<()> {
-    let group = format!("--target-group-arn {}", run.profiles()?.output(Party::Provider, "SpareTargetGroupArn")?);
+    let group = format!("--target-group-arn {}", Profiles::of(run)?.output(Party::Provider, "SpareTargetGroupArn")?);
     let register = format!("elbv2 register-targets {group} --targets Id=10.99.0.10,Port=5433");
     if let Err(error) = run.ask(Party::Provider, &register) {
         let code = refusal(&error).ok_or(error)?;
@@ -154,7 +155,7 @@ pub const PUBLISHED: Chapter = Chapter {
             Err(error) => run.sees("endpoint-metrics", Err(error.to_string())),
         }
         metrics(run, "load-balancer-metrics", Party::Provider, ("AWS/NetworkELB", "LoadBalancer", name))?;
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let prefix = format!("{}-", stage.names.guard());
         let history = "cloudwatch describe-alarm-history --history-item-type StateUpdate";
         ask(run, "alarm-first-reason", Party::Provider, history, |answer| {

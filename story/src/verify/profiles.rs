@@ -1,5 +1,6 @@
 //! The stage of `make verify`: AWS accounts, reached with the AWS CLI's profiles.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use super::account::Account;
 use super::figures::Figures;
 use super::stacks::{Names, TAG};
 use super::teardown::Accounts;
+use crate::chapters::ChapterRun;
 use crate::local_aws::list;
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
 use crate::{aws_cli, command};
@@ -73,6 +75,12 @@ impl QueueEvent {
 }
 
 impl Profiles {
+    /// The stage of a chapter that only `make verify` plays.
+    pub fn of<'a>(run: &ChapterRun<'a>) -> Result<&'a Self> {
+        let stage = run.stage().as_any().and_then(|stage| stage.downcast_ref());
+        stage.context("only `make verify` plays this chapter")
+    }
+
     /// An empty stage. Ctrl-C sets `interrupt`.
     pub fn new(accounts: Accounts, names: Names, functions: String, folder: &Path, interrupt: Arc<AtomicBool>) -> Self {
         Self {
@@ -212,7 +220,7 @@ impl StoryStage for Profiles {
         self.interrupt.load(Ordering::Relaxed)
     }
 
-    fn profiles(&self) -> Option<&Profiles> {
+    fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }
 }

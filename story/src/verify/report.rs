@@ -16,7 +16,8 @@ use super::mask::Mask;
 use super::profiles::{Profiles, QueueEvent};
 use super::steps;
 use super::teardown::{Left, Removal};
-use crate::chapters::{ChapterOutcome, ChapterResult, connections, health, settings};
+use crate::chapters::{connections, health, settings};
+use crate::outcome::{ChapterOutcome, ChapterResult};
 use crate::stage::Party;
 
 /// README's statements about AWS, each with the chapters that prove it.
@@ -248,7 +249,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::chapters::Sight;
+    use crate::outcome::Sight;
     use crate::verify::assumptions::{ANSWERS, PUBLISHED};
     use crate::verify::stacks::Names;
 
@@ -268,10 +269,15 @@ mod tests {
         let stage = Profiles::new(accounts, names, String::new(), Path::new("/"), Arc::default());
         let sight =
             |assumption, seen: Result<Vec<Value>, &str>| Sight { assumption, seen: seen.map_err(ToOwned::to_owned) };
-        let mut requests = ChapterResult::new(connections::DBT_REQUESTS, ChapterOutcome::AsExpected);
+        let mut requests = ChapterResult::new(
+            connections::DBT_REQUESTS.title,
+            connections::DBT_REQUESTS.expected,
+            ChapterOutcome::AsExpected,
+        );
         requests.sights =
             ["pending", "available", "pending"].map(|state| sight("state-spelling", Ok(vec![json!(state)]))).into();
-        let mut answers = ChapterResult::new(ANSWERS, ChapterOutcome::Failed("no answer".to_owned()));
+        let mut answers =
+            ChapterResult::new(ANSWERS.title, ANSWERS.expected, ChapterOutcome::Failed("no answer".to_owned()));
         answers.sights =
             vec![sight("own-region", Ok(vec![Value::Null])), sight("service-zones", Err("the profile may not ask"))];
         let report = VerifyReport {

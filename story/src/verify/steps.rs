@@ -25,7 +25,7 @@ pub const SERVICE: Chapter = Chapter {
     title: "an endpoint service is created as dbt's guide says",
     expected: "available, with a healthy target behind it",
     play: |run| {
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let (provider, consumer) = (stage.account(Party::Provider)?, stage.account(Party::Consumer)?);
         let (name, template) = (stage.names.service(), "verify.yaml");
         run.step(&format!("creating the stack {name} from infra/{template}"), &[]);
@@ -52,7 +52,7 @@ pub const GUARD: Chapter = Chapter {
     title: "the guard is deployed as a stack of its own",
     expected: "deployed by make deploy",
     play: |run| {
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let (provider, name, functions) =
             (stage.account(Party::Provider)?, stage.names.guard(), stage.functions.as_str());
         let parameters = parameters(stage)?;
@@ -100,7 +100,7 @@ pub const NETWORKS: Chapter = Chapter {
     title: "the other accounts get a network for their endpoints",
     expected: "a VPC with a subnet in each zone of the service",
     play: |run| {
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let service = stage.output(Party::Provider, "ServiceId")?;
         let describe = format!("ec2 describe-vpc-endpoint-service-configurations --service-ids {service}");
         let described = run.ask(Party::Provider, &describe)?;
@@ -156,7 +156,7 @@ pub const NOTIFICATION: Chapter = Chapter {
     title: "EC2 sends connection notifications",
     expected: "one for the request, which names the endpoint and the service",
     play: |run| {
-        let (stage, endpoint) = (run.profiles()?, run.endpoint(Requester::Dbt)?);
+        let (stage, endpoint) = (Profiles::of(run)?, run.endpoint(Requester::Dbt)?);
         let wanted = |event: &(Value, String, Timestamp)| event.1.contains(&endpoint);
         let (envelope, message, received) =
             eventually(stage, "a connection notification", stage.limits().alert, || {
@@ -189,7 +189,7 @@ pub const CHANGE: Chapter = Chapter {
     title: "CloudTrail's events reach EventBridge",
     expected: "one for the change of cross-zone load balancing, with who made it",
     play: |run| {
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let administrator = run.scene.administrator.clone().context("a trail records changes")?;
         let (event, received) = eventually(stage, "CloudTrail's event", stage.limits().trail, || {
             stage.events()?;
@@ -214,7 +214,7 @@ pub const TEST_MESSAGE: Chapter = Chapter {
     title: "a test message is sent to every subscriber",
     expected: "one of each severity and kind, marked as a test",
     play: |run| {
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let command = stage.output(Party::Provider, "TestMessage")?;
         run.step("network-admin runs the stack's output TestMessage", std::slice::from_ref(&command));
         stage.shell(&command)?;
@@ -233,7 +233,7 @@ pub const DEAD_LETTERS: Chapter = Chapter {
     title: "the dead-letter queue",
     expected: "empty: no event failed all of its retries",
     play: |run| {
-        let queue = run.profiles()?.output(Party::Provider, "DeadLettersUrl")?;
+        let queue = Profiles::of(run)?.output(Party::Provider, "DeadLettersUrl")?;
         let names = "ApproximateNumberOfMessages ApproximateNumberOfMessagesNotVisible";
         let get = format!("sqs get-queue-attributes --queue-url {queue} --attribute-names {names}");
         let answer = run.ask(Party::Provider, &get)?;
@@ -249,7 +249,7 @@ pub const ALARMS: Chapter = Chapter {
     title: "the alarms on the guard itself",
     expected: "none has rung, neither when the stack was new nor since then",
     play: |run| {
-        let prefix = format!("{}-", run.profiles()?.names.guard());
+        let prefix = format!("{}-", Profiles::of(run)?.names.guard());
         let since = Timestamp::now() - Duration::from_hours(3);
         let history = "cloudwatch describe-alarm-history --history-item-type StateUpdate";
         let answer = run.ask(Party::Provider, &format!("{history} --start-date {since}"))?;
@@ -275,7 +275,7 @@ pub const FIGURES: Chapter = Chapter {
     title: "the functions' own figures",
     expected: "every function has run, and no run has failed",
     play: |run| {
-        let stage = run.profiles()?;
+        let stage = Profiles::of(run)?;
         let mut failed = Vec::new();
         for function in GuardFunction::ALL {
             let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()))?;

@@ -7,8 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::reconcile::RecordWrite;
 use super::reconciler::Reconciler;
-use super::record::{Items, Key, Record, State};
-use super::reuse;
+use super::record::{Items, Key, Record, State, stored_path};
 use crate::catalogue::checks_of;
 use crate::check::Group;
 use crate::trigger::Change;
@@ -39,7 +38,7 @@ pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
 impl Reconciler<'_> {
     /// The record of noted changes, extended by those of `changes` that name the partition's path.
     pub fn note(&self, changes: &[Change], items: &Items) -> Option<RecordWrite> {
-        let path = reuse::recorded(items)?;
+        let path = stored_path(items)?;
         let key = Key::new(self.function, Key::CHANGES, path.service().as_str());
         let before = items.get(&key).and_then(|item| item.record.clone());
         let mut notes = before.as_ref().and_then(Record::changes).unwrap_or_default().to_vec();

@@ -70,6 +70,12 @@ pub fn subscribers(items: &Items) -> Option<&Subscribers> {
     items.values().find_map(|item| item.record.as_ref()?.subscribers())
 }
 
+/// The stored path, of any age.
+pub fn stored_path(items: &Items) -> Option<&StoredPath> {
+    let mut records = items.iter().filter(|(key, _)| key.subject == Key::PATH);
+    records.find_map(|(_, item)| item.record.as_ref()?.path())
+}
+
 /// The records without times in the future.
 pub fn without_future(items: Items, now: Timestamp) -> Items {
     let sound = |(key, item): (Key, Item)| {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::lifecycle::Phase;
 use super::reconcile::Evaluation;
-use super::record::{Items, Key};
+use super::record::{Items, Key, stored_path};
 use crate::catalogue;
 use crate::check::{CheckResult, Severity, Status};
 use crate::config::Settings;
@@ -20,13 +20,7 @@ use crate::snapshot::{KnownDetails, StoredPath};
 /// The stored path, if it is recent and was read for dbt's present ports.
 pub fn usable<'a>(items: &'a Items, now: Timestamp, settings: &Settings) -> Option<&'a StoredPath> {
     let ports = settings.policy.all_ports();
-    recorded(items).filter(|path| path.is_valid(now, settings.path_max_age()) && path.ports == ports)
-}
-
-/// The stored path, of any age.
-pub fn recorded(items: &Items) -> Option<&StoredPath> {
-    let mut records = items.iter().filter(|(key, _)| key.subject == Key::PATH);
-    records.find_map(|(_, item)| item.record.as_ref()?.path())
+    stored_path(items).filter(|path| path.is_valid(now, settings.path_max_age()) && path.ports == ports)
 }
 
 /// Time for which a path's details are reused. With a schedule of 15 minutes, every fifth run reads them.
@@ -42,7 +36,7 @@ pub fn known_details<'a>(
 ) -> KnownDetails<'a> {
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for (service, items) in services {
-        let Some(path) = recorded(items) else { continue };
+        let Some(path) = stored_path(items) else { continue };
         let is_known = has_recent_details(path, now) && !anew.contains(service) && !awaits_details(items, function);
         if is_known { &mut known } else { &mut unknown }.push(path);
     }
@@ -222,10 +216,10 @@ mod tests {
         assert_eq!(usable_at(at(8, 10)), Some(&path));
         assert_eq!(usable_at(at(8, 11)), None);
         assert_eq!(usable(&items, at(8, 10), &with("5432")), None, "it was read behind other ports");
-        assert_eq!(recorded(&items), Some(&path), "however old");
+        assert_eq!(stored_path(&items), Some(&path), "however old");
         let elsewhere = Key::new(FUNCTION, Key::TRAFFIC, service(1).as_str());
         let items = Items::from([(elsewhere, item(State::Path(Some(Box::new(path)))))]);
-        assert_eq!(recorded(&items), None);
+        assert_eq!(stored_path(&items), None);
     }
 
     fn with_name(name: Option<&str>) -> Topology {

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::reconciler::Reconciler;
-use super::record::{Items, Key, Record, State};
-use super::reuse;
+use super::record::{Items, Key, Record, State, stored_path};
 use super::silence::Silence;
 use super::transition::{Kind, Transition};
 use crate::catalogue;
@@ -50,7 +49,7 @@ pub fn known_resources(items: &Items) -> BTreeSet<String> {
         subjects.contains(&key.subject.as_str()) || catalogue::find(&key.subject).is_some()
     };
     let recorded = items.keys().filter(is_about_one).map(|key| without_side(&key.resource).to_owned());
-    let path = reuse::recorded(items);
+    let path = stored_path(items);
     recorded.chain(path.into_iter().flat_map(StoredPath::resources)).collect()
 }
 

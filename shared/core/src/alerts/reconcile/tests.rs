@@ -1,5 +1,5 @@
 use super::*;
-use crate::alerts::reuse;
+use crate::alerts::record::stored_path;
 use crate::alerts::silence::Silence;
 use crate::check::Status;
 use crate::snapshot::{TargetGroup, Unread};
@@ -629,7 +629,7 @@ fn an_unchanged_fact_or_an_older_read_writes_nothing() {
         let path = StoredPath::new(&topology, &service(1), read_at, at(7, 0)).filter(|_| finds);
         let report = Report { path: Some(ReadPath { path, read_at }), ..Report::new(&partition, vec![]) };
         let writes = stage.write(11, &report).len();
-        (writes, reuse::recorded(&stage.items).is_some())
+        (writes, stored_path(&stage.items).is_some())
     };
     assert_eq!(
         [(9, true), (8, true), (9, true)].map(|(hour, finds)| read(hour, finds)),
