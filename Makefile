@@ -69,7 +69,8 @@ unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAM
 flow: $(AWS_TOOLS) $(SAM_TOOLS) $(MOTO_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
-docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
+docs: $(AWS_TOOLS) ## Write docs/checks.md, README's table of the checks, docs/parameters.md, and docs/examples
+	@.tools/aws/bin/python tools/parameter_page.py
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
 	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.

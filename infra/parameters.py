@@ -78,7 +78,7 @@ class Template:
             if name not in self.parameters:
                 [close] = difflib.get_close_matches(name, self.parameters, 1) or [None]
                 raise Problem(f"There is no parameter {name}." + (f" Do you mean {close}?" if close else "")
-                              + " The README's section Configure lists them.")
+                              + " docs/parameters.md lists them.")
         for name, value in old.items():
             if name not in self.parameters:
                 print(f"The deployed stack has {name}={value}. This version no longer has that parameter.")

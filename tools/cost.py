@@ -4,9 +4,9 @@
     python3 tools/cost.py [--kms-key] [--busy]
 
 Prices and assumptions are below, each price with its source; change them and run it again. The table is in
-docs/cost.md, without the rows below one cent, and its totals are in the README; a test compares them. Calls to EC2
-and Elastic Load Balancing are free; `make bench` has measured how many there are. The free tiers counted here do not
-expire; a free tier applies once per account, not per stack.
+docs/cost.md, without the rows below one cent, and its totals without the free tier are in the README; a test compares
+them. Calls to EC2 and Elastic Load Balancing are free; `make bench` has measured how many there are. The free tiers
+counted here do not expire; a free tier applies once per account, not per stack.
 """
 import argparse
 import json

@@ -16,7 +16,7 @@ variable "template_url" {
 
 variable "parameters" {
   type        = map(string)
-  description = "The parameters of the stack, as in the README. EndpointServiceIds and DbtPrincipals are required."
+  description = "The parameters of the stack, as in docs/parameters.md. EndpointServiceIds and DbtPrincipals are required."
 
   validation {
     condition     = alltrue([for name in ["EndpointServiceIds", "DbtPrincipals"] : contains(keys(var.parameters), name)])

@@ -66,7 +66,7 @@ class Guard:
         return eventually(lambda: (status := self.described["StackStatus"]).endswith("_COMPLETE") and status)
 
     def delete(self, name=STACK):
-        """As in README.md. `sam delete` wants https URLs of nested templates, which the local AWS does not have."""
+        """As docs/deploy.md. `sam delete` wants https URLs of nested templates, which the local AWS does not have."""
         client = self.aws.client("cloudformation")
         [stack] = client.describe_stacks(StackName=name)["Stacks"]
         client.delete_stack(StackName=name)

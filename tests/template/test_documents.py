@@ -4,7 +4,9 @@ import re
 import pytest
 from rendering import ROOT, source
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "infra/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "infra/README.md", *PAGES]
+FRONT_PAGE = (ROOT / "docs/README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs/dbt-guide.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHECKS = set(re.findall(r"(?m)^\| \[`([a-z.-]+)`\]", README))
@@ -41,3 +43,15 @@ def test_the_page_on_dbts_guide_names_parameters_outputs_and_documents_that_exis
     names = set(source()["Parameters"]) | set(source("infra/endpoint-service.yaml")["Outputs"])
     assert {"DbtPrincipals", "CrossZone", "CrossZoneCommand", "FlowLogGroup"} <= camel <= names
     assert "docs/dbt-guide.md" in README
+
+
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 180
+    assert len(README.split()) <= 1500
+    assert [line for line in lines if line.startswith("|") and len(line) > 200] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_front_page_leads_to_every_page_of_docs(page):
+    assert page.name == "README.md" or f"]({page.name}" in FRONT_PAGE

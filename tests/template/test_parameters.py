@@ -1,8 +1,14 @@
 """Parameters: documented, labelled, and validated with helpful messages."""
+import importlib.util
 import re
 
 import pytest
-from rendering import KEY, SERVICE, source
+from awscli.customizations.cloudformation.yamlhelper import yaml_parse
+from rendering import KEY, ROOT, SERVICE, source
+
+spec = importlib.util.spec_from_file_location("parameter_page", ROOT / "tools/parameter_page.py")
+parameter_page = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(parameter_page)
 
 TEMPLATE = source()
 PARAMETERS = TEMPLATE["Parameters"]
@@ -116,3 +122,46 @@ def test_every_label_group_and_rule_names_a_parameter():
     assert set(grouped) | set(INTERFACE["ParameterLabels"]) <= set(PARAMETERS)
     for rule in TEMPLATE["Rules"].values():
         assert all(assertion["AssertDescription"].endswith(".") for assertion in rule["Assertions"])
+
+
+# docs/parameters.md
+
+
+def test_the_page_of_the_parameters_is_what_the_template_says():
+    template = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    assert parameter_page.PAGE.read_text(encoding="utf-8") == parameter_page.page(template), "run `make docs`"
+
+
+def test_the_page_has_an_entry_for_every_parameter():
+    page = parameter_page.PAGE.read_text(encoding="utf-8")
+    assert sorted(re.findall(r"(?m)^### (.+)$", page)) == sorted(PARAMETERS)
+    assert page.count("- Default: none, it is required\n") == 2
+    for definition in PARAMETERS.values():
+        # The page breaks lines and escapes what Markdown would take for its own.
+        words = re.sub(r"\\(.)", r"\1", " ".join(page.split())).replace("&lt;", "<")
+        assert " ".join(re.sub(r"docs/([\w-]+\.md)", r"[\1](\1)", definition["Description"]).split()) in words
+
+
+@pytest.mark.parametrize("text, written", [
+    ("arn:aws:iam::<account>:root", "arn:aws:iam::&lt;account>:root"),
+    ("never *", r"never \*"),
+    ("a `name` or [one]", r"a \`name\` or \[one\]"),
+    ("see docs/key-policy.md.", "see [key-policy.md](key-policy.md)."),
+])
+def test_a_description_is_the_same_text_in_markdown(text, written):
+    assert parameter_page.markdown(text) == written
+
+
+@pytest.mark.parametrize("parameter, written", [
+    ({}, "none, it is required"), ({"Default": ""}, "empty"), ({"Default": 0}, "`0`"), ({"Default": "no"}, "`no`"),
+])
+def test_a_default_is_told_apart_from_none(parameter, written):
+    assert parameter_page.default(parameter) == written
+
+
+def test_readme_names_parameters_that_exist_and_the_required_ones():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?m)^\| \[`(\w+)`\]\(docs/parameters\.md#(\w+)\) \|", readme)
+    assert [name.lower() for name, _ in named] == [anchor for _, anchor in named]
+    names = {name for name, _ in named}
+    assert {"EndpointServiceIds", "DbtPrincipals"} <= names <= set(PARAMETERS)

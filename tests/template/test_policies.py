@@ -290,7 +290,7 @@ def test_only_the_notes_of_runs_can_be_updated_in_place(rendered):
 
 # In each partition, its Region with the longest name.
 LONGEST_REGIONS = ["mexico-central-1", "cn-northwest-1", "us-gov-east-1"]
-SERVICES = 30  # per stack, as the template and the README say
+SERVICES = 30  # per stack, as the template and the documents say
 
 
 def length(value):

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn every_row_is_complete() {
         for check in CATALOGUE {
-            let texts = [check.id, check.fails_when, check.failing_word, check.impact, check.fix_in_short];
+            let texts = [check.id, check.in_short, check.fails_when, check.failing_word, check.impact];
             assert!(texts.iter().all(|text| !text.trim().is_empty()), "{}", check.id);
             let severities: Vec<Severity> = check.severities.iter().map(|(severity, _)| *severity).collect();
             assert!(!severities.is_empty() && severities.is_sorted_by(|worse, better| worse > better), "{}", check.id);

@@ -20,7 +20,7 @@ use crate::chapters::{connections, health, settings};
 use crate::outcome::{ChapterOutcome, ChapterResult};
 use crate::stage::Party;
 
-/// README's statements about AWS, each with the chapters that prove it.
+/// The statements of docs/verify.md about AWS, each with the chapters that prove it.
 pub const STATEMENTS: [(&str, &[&str]); 7] = [
     (
         "EC2 sends connection notifications, and the guard accepts dbt's request within seconds.",
@@ -254,13 +254,13 @@ mod tests {
     use crate::verify::stacks::Names;
 
     #[test]
-    fn readme_lists_the_statements_that_verify_proves() {
-        let readme = std::fs::read_to_string(crate::top().join("README.md")).unwrap();
-        let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    fn the_page_lists_the_statements_that_verify_proves() {
+        let page = std::fs::read_to_string(crate::top().join("docs/verify.md")).unwrap();
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
         for statement in STATEMENTS.map(|(statement, _)| statement) {
-            assert!(readme.contains(statement), "README does not say: {statement}");
+            assert!(page.contains(statement), "docs/verify.md does not say: {statement}");
         }
-        assert!(readme.contains(NOT_PROVED), "README does not say: {NOT_PROVED}");
+        assert!(page.contains(NOT_PROVED), "docs/verify.md does not say: {NOT_PROVED}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::config::Policy;
 pub struct Spec {
     /// The stable id, for filters, silences and runbooks.
     pub id: &'static str,
+    /// What must be right, as one short sentence in Markdown.
+    pub in_short: &'static str,
     /// Its possible severities, worst first, each with its case.
     pub severities: &'static [(Severity, &'static str)],
     /// The condition under which it fails, as a clause.
@@ -16,8 +18,6 @@ pub struct Spec {
     /// The word for a failing resource: a resolved alert says `was WORD 12 min`.
     pub failing_word: &'static str,
     pub impact: &'static str,
-    /// The fix, as a clause in Markdown. The complete runbook is `runbook/ID.md`.
-    pub fix_in_short: &'static str,
     /// Whether its state can change by itself from one run to the next, so that one result proves little. Alerts of
     /// such a check wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody
     /// changed; their alerts fire and resolve with the first result.
@@ -45,11 +45,11 @@ impl Spec {
     /// The values that most checks share. A test rejects a row without its own id, severities and words.
     pub(crate) const USUAL: Self = Self {
         id: "",
+        in_short: "",
         severities: &[],
         fails_when: "",
         failing_word: "",
         impact: "",
-        fix_in_short: "",
         can_flap: false,
         when_missing: WhenMissing::Gone,
         is_watched: |_| true,

@@ -4,11 +4,11 @@ use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, 
 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.acceptance-required",
+    in_short: "The endpoint service requires acceptance of requests.",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service does not require acceptance of requests",
     failing_word: "off",
     impact: "dbt can connect, and so can every other allowed principal, without anyone approving it.",
-    fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     branch: Branch::Service,
     evaluate,

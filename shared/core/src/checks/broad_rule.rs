@@ -26,12 +26,12 @@ const TRIAL: &str = "10.0.0.0/8";
 
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.broad-rule",
+    in_short: "No inbound rule allows far more networks than dbt's.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and a rule that opens a listener port allows \
                  `0.0.0.0/0`, `::/0`, `10.0.0.0/8`, or a larger network around one of `DbtCidrs`",
     failing_word: "too broad",
     impact: "dbt is not affected, but others can reach your service through this load balancer.",
-    fix_in_short: "allow dbt's networks, then `revoke-security-group-ingress`",
     cloudtrail_events: inbound_rules::CLOUDTRAIL_EVENTS,
     can_stop_dbt: false,
     evaluate,

@@ -18,6 +18,7 @@ const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.certificate",
+    in_short: "TLS certificates are usable, and valid for 30 more days.",
     severities: &[
         (
             Severity::Critical,
@@ -29,7 +30,6 @@ pub(crate) const SPEC: Spec = Spec {
                  that a Network Load Balancer cannot use, or does not cover the service's private DNS name",
     failing_word: "failing",
     impact: "dbt's TLS connections fail: always with an unusable key, otherwise only if dbt verifies the certificate.",
-    fix_in_short: "import a new certificate, or let ACM renew it",
     cloudtrail_events: &[
         "AddListenerCertificates",
         "CreateListener",

@@ -9,11 +9,11 @@ use crate::text::{count, limited};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "connection.absent",
+    in_short: "dbt has an endpoint on the service.",
     severities: &[(Severity::Critical, "dbt lost its last endpoint"), (Severity::Info, "dbt never had one")],
     fails_when: "dbt has no endpoint on the service that is available or being set up",
     failing_word: "absent",
     impact: "dbt cannot connect. This is expected before dbt's first request.",
-    fix_in_short: "give dbt Support the service's name and ask for an endpoint",
     cloudtrail_events: &["RejectVpcEndpointConnections"],
     group: Group::Connections,
     branch: Branch::Service,

@@ -13,6 +13,7 @@ use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "connection.dbt",
+    in_short: "dbt's connections work, and none of its requests is held or stuck.",
     severities: &[
         (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),
         (
@@ -30,7 +31,6 @@ pub(crate) const SPEC: Spec = Spec {
                  `ExpectTrafficEvery`, dbt has not connected through it for that long",
     failing_word: "failing",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
-    fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
     cloudtrail_events: &["RejectVpcEndpointConnections"],
     group: Group::Connections,
     branch: Branch::Service,

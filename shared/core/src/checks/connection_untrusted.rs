@@ -15,6 +15,7 @@ use crate::snapshot::Connection;
 /// The catalogue's row.
 pub const SPEC: Spec = Spec {
     id: "connection.untrusted",
+    in_short: "No untrusted account has an endpoint that waits or is connected.",
     severities: &[
         (Severity::Critical, "the endpoint is connected (`pending`, `available` or `partial`)"),
         (Severity::Warning, "it waits for acceptance, or the guard does not know its state"),
@@ -23,7 +24,6 @@ pub const SPEC: Spec = Spec {
                  or in a state that the guard does not know; one alert per account",
     failing_word: "open",
     impact: "dbt is not affected. A waiting request gives no access; a connected endpoint can reach your service.",
-    fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
     when_missing: WhenMissing::Passing(over),
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
     group: Group::Connections,

@@ -43,13 +43,13 @@ fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>,
 /// The catalogue's row.
 pub const SPEC: Spec = Spec {
     id: "load-balancer.cross-zone",
+    in_short: "Cross-zone load balancing is on.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "cross-zone load balancing is effectively off for a target group that gets dbt's traffic; not checked \
                  with `CrossZone=ignore`",
     failing_word: "off",
     impact: "dbt reaches only the targets in the zone where its connection enters. If those fail, some of its \
              connections fail although targets in other zones are healthy.",
-    fix_in_short: "switch it on, or set `CrossZone=enforce`",
     is_watched: |policy| policy.cross_zone != CrossZone::Ignore,
     cloudtrail_events: &[
         "CreateListener",

@@ -7,13 +7,13 @@ use crate::snapshot::{Description, LoadBalancer};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.internal-nlb",
+    in_short: "The load balancer is an internal, active Network Load Balancer.",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service has no load balancer, or one that is not a Network Load Balancer, not \
                  `internal`, or not `active`",
     failing_word: "failing",
     impact: "Without an active Network Load Balancer, some or all of dbt's connections fail. With an internet-facing \
              one, dbt connects, but your service can also be reached from the internet.",
-    fix_in_short: "put an active, internal Network Load Balancer behind the service",
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     evaluate,
     ..Spec::USUAL

@@ -13,12 +13,12 @@ const DEFAULT: u32 = 350;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.idle-timeout",
+    in_short: "TCP listeners keep idle connections for at least 350 seconds.",
     severities: &[(Severity::Info, "the timeout is under 350 s")],
     fails_when: "a TCP listener on dbt's ports has an idle timeout below AWS's default of 350 seconds",
     failing_word: "short",
     impact: "A dbt query that sends and receives nothing for that long loses its connection, unless dbt or the server sends TCP \
              keepalives sooner.",
-    fix_in_short: "`modify-listener-attributes`, or `keepalives_idle` in dbt",
     cloudtrail_events: &["ModifyListenerAttributes"],
     parts: Parts::Ports,
     can_stop_dbt: false,

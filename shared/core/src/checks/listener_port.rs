@@ -16,6 +16,7 @@ use crate::snapshot::{Listener, LoadBalancer, Unread};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.port",
+    in_short: "A listener forwards each of dbt's ports to a target group.",
     severities: &[
         (Severity::Critical, "no such listener"),
         (Severity::Warning, "`ListenerPorts` is empty, and one listener is gone while another is left"),
@@ -25,7 +26,6 @@ pub(crate) const SPEC: Spec = Spec {
     failing_word: "closed",
     impact: "dbt cannot connect on this port. If the service has several load balancers, any of them may get dbt's \
              connections, so each one needs the listener.",
-    fix_in_short: "`create-listener`, or correct `ListenerPorts`",
     cloudtrail_events: &[
         "CreateListener",
         "CreateRule",

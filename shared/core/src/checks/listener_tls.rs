@@ -12,6 +12,7 @@ use crate::snapshot::{Listener, LoadBalancer};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.tls",
+    in_short: "No TLS listener demands a client certificate, or is on a database's port.",
     severities: &[
         (Severity::Critical, "a listener demands a client certificate"),
         (Severity::Warning, "a TLS listener is on a port whose protocol negotiates TLS itself"),
@@ -20,7 +21,6 @@ pub(crate) const SPEC: Spec = Spec {
                  itself: 5432 (Postgres), 5439 (Redshift), 3306 (MySQL), 1433 (SQL Server)",
     failing_word: "unusable",
     impact: "dbt cannot connect on this port, although the targets are healthy and the certificate is valid.",
-    fix_in_short: "`modify-listener`: `Mode=off`, or protocol TCP",
     cloudtrail_events: &["CreateListener", "ModifyListener"],
     parts: Parts::Ports,
     evaluate,

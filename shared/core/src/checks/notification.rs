@@ -9,13 +9,13 @@ use crate::text::count;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.notification",
+    in_short: "EC2 notifies the guard of all four connection events.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "the enabled connection notifications to the guard's topic do not cover all four events: `Accept`, \
                  `Connect`, `Delete`, `Reject`",
     failing_word: "incomplete",
     impact: "The guard accepts dbt's request at its next scheduled run (by default within 5 minutes) instead of within \
              seconds.",
-    fix_in_short: "let the stack create the notification again",
     is_watched: |policy| policy.notification_topic.is_some(),
     cloudtrail_events: &[
         "CreateVpcEndpointConnectionNotification",

@@ -17,12 +17,12 @@ const MAX_TARGETS: usize = 20;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.outbound",
+    in_short: "The load balancer's outbound rules let it reach the targets.",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the load balancer has security groups, and their outbound rules do not allow it to reach a target on \
                  its port or on the port of its health check",
     failing_word: "blocked",
     impact: "dbt's connections to these targets time out, and so do their health checks.",
-    fix_in_short: "`authorize-security-group-egress` on the load balancer's group",
     cloudtrail_events: &[
         "AuthorizeSecurityGroupEgress",
         "DeregisterTargets",

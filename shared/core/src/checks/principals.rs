@@ -11,6 +11,7 @@ const MAX_PRINCIPALS: usize = 20;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.principals",
+    in_short: "dbt's principals are allowed, and no others but those of `KnownAccounts`.",
     severities: &[
         (Severity::Critical, "dbt is missing, or `*` is allowed"),
         (Severity::Warning, "others besides dbt and `KnownAccounts` are allowed"),
@@ -19,7 +20,6 @@ pub(crate) const SPEC: Spec = Spec {
     failing_word: "misconfigured",
     impact: "If dbt is missing, it cannot create an endpoint; existing connections keep working. If others are \
              allowed, dbt is not affected, but they can send connection requests.",
-    fix_in_short: "`modify-vpc-endpoint-service-permissions`",
     cloudtrail_events: &["ModifyVpcEndpointServicePermissions"],
     branch: Branch::Service,
     needs: Some(Need::DbtPrincipals),

@@ -6,12 +6,12 @@ use crate::snapshot::PrivateDns;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.private-dns",
+    in_short: "The private DNS name, if there is one, is verified.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "the endpoint service has a private DNS name whose state is not `verified`",
     failing_word: "unverified",
     impact: "dbt cannot use this name, so TLS connections that need it fail; the endpoint's own DNS names still work. \
              If the name was verified before, existing connections keep working, but AWS denies new requests.",
-    fix_in_short: "create the TXT record in public DNS, then start the verification",
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration", "StartVpcEndpointServicePrivateDnsVerification"],
     branch: Branch::Service,
     evaluate,

@@ -6,13 +6,13 @@ use crate::snapshot::{PROXY_PROTOCOL_TAG, TargetGroup, Unread, known};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.proxy-protocol",
+    in_short: "Proxy Protocol v2 is off, or a tag says that it is expected.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "Proxy Protocol v2 is on for a target group that gets dbt's traffic, and no tag \
                  `privatelink-guard:proxy-protocol=expected` says that the targets parse its header",
     failing_word: "on",
     impact: "Postgres, Redshift, SSH and plain TLS servers mistake the header for a broken request and close every dbt \
              connection, while the TCP health check passes.",
-    fix_in_short: "switch it off, or tag the target group",
     cloudtrail_events: &["AddTags", "ModifyTargetGroupAttributes", "RemoveTags"],
     evaluate,
     ..Spec::USUAL

@@ -11,13 +11,12 @@ use crate::snapshot::{Connection, ConnectionState, EndpointService, SupportedReg
 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.regions",
+    in_short: "The service supports each Region that dbt connects from.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a dbt endpoint that is waiting or connected is in another Region, and the service does not list that \
                  Region as supported, or lists it as `Deleting`, `Deleted`, `Failed` or `Closed`",
     failing_word: "unsupported",
     impact: "The existing endpoint keeps working, but dbt cannot create a new one in that Region.",
-    fix_in_short: "`modify-vpc-endpoint-service-configuration --add-supported-regions`, which costs you money while the \
-                   Region is active",
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     branch: Branch::Service,
     needs: Some(Need::DbtPrincipals),

@@ -21,6 +21,7 @@ const MAX_RULES: usize = 20;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
+    in_short: "Security groups allow dbt's networks on dbt's ports.",
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
         (Severity::Warning, "a network of `DbtCidrs` is public: dbt does not connect from it"),
@@ -35,7 +36,6 @@ pub(crate) const SPEC: Spec = Spec {
     failing_word: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
-    fix_in_short: "`authorize-security-group-ingress` for dbt's networks, or switch enforcement off",
     cloudtrail_events: inbound_rules::CLOUDTRAIL_EVENTS,
     needs: Some(Need::DbtCidrs),
     evaluate,

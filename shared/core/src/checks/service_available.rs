@@ -7,14 +7,13 @@ use crate::snapshot::{EndpointService, known};
 
 pub(crate) const SPEC: Spec = Spec {
     id: "service.available",
+    in_short: "EC2 knows the endpoint service, it is available, and it accepts IPv4 endpoints.",
     severities: &[(Severity::Critical, "always")],
     fails_when: "EC2 does not know the endpoint service in the stack's account and Region, its state is not `Available`, or it \
                  accepts no IPv4 endpoints",
     failing_word: "unavailable",
     impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
              *unknown*.",
-    fix_in_short: "create it again and send dbt Support its new name, correct `EndpointServiceIds`, or let it accept \
-                   IPv4",
     cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations", "ModifyVpcEndpointServiceConfiguration"],
     branch: Branch::Service,
     evaluate,

@@ -16,6 +16,7 @@ use crate::text::count;
 /// The catalogue's row. It is about the alert topic, not about an endpoint service: see [`result`].
 pub const SPEC: Spec = Spec {
     id: "delivery.subscribers",
+    in_short: "Somebody is subscribed to the alerts, and no subscription was lost.",
     severities: &[
         (Severity::Critical, "nobody has been subscribed for 24 hours, or the last subscription is gone"),
         (Severity::Warning, "fewer are subscribed than at this hour yesterday"),
@@ -23,7 +24,6 @@ pub const SPEC: Spec = Spec {
     fails_when: "the alert topic has no confirmed subscription, or fewer than a day ago",
     failing_word: "too few",
     impact: "dbt is not affected. When something breaks, nobody gets the alert, or fewer people do.",
-    fix_in_short: "`sns subscribe`, and confirm it",
     when_missing: WhenMissing::NotAsked,
     group: Group::Delivery,
     branch: Branch::Guard,

@@ -18,6 +18,7 @@ const MAX_TARGETS: usize = 20;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.health",
+    in_short: "Each target group has enough healthy targets.",
     severities: &[
         (
             Severity::Critical,
@@ -37,7 +38,6 @@ pub(crate) const SPEC: Spec = Spec {
     failing_word: "failing",
     impact: "With no healthy target, or fewer than the group's routing threshold, the load balancer tries all of them, so \
              dbt's connections to failing ones fail. With enough healthy targets, dbt gets through.",
-    fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
     can_flap: true,
     cloudtrail_events: &["DeregisterTargets", "ModifyTargetGroup", "ModifyTargetGroupAttributes", "RegisterTargets"],
     group: Group::Health,

@@ -18,6 +18,7 @@ const MAX_ADDRESSES: usize = 8;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
+    in_short: "The targets are the addresses of the name in the target group's tag.",
     severities: &[
         (Severity::Critical, "none of the registered addresses belongs to the name"),
         (Severity::Warning, "some do, but addresses are missing or left over"),
@@ -26,7 +27,6 @@ pub(crate) const SPEC: Spec = Spec {
                  that name's addresses, for example after an RDS failover",
     failing_word: "outdated",
     impact: "dbt's connections go to an address that your service no longer has, or fail.",
-    fix_in_short: "register the new address, then deregister the old one",
     can_flap: true,
     cloudtrail_events: &["AddTags", "DeregisterTargets", "RegisterTargets", "RemoveTags"],
     group: Group::Health,

@@ -22,12 +22,12 @@ const MAX_COMMANDS: usize = 4;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.security-groups",
+    in_short: "The targets' security groups allow the load balancer.",
     severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are unreachable")],
     fails_when: "the security groups of a target's network interface do not allow the load balancer's nodes on the \
                  target's port or on the port of its health check",
     failing_word: "blocked",
     impact: "dbt's connections to these targets time out, and so do their health checks.",
-    fix_in_short: "`authorize-security-group-ingress` on the targets' group, for the load balancer",
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
         "DeregisterTargets",

@@ -6,12 +6,12 @@ use crate::snapshot::{CallError, Calls, ErrorKind};
 /// The catalogue's row. It is about the run, not about one endpoint service: see [`of_calls`].
 pub(crate) const SPEC: Spec = Spec {
     id: "visibility.lost",
+    in_short: "The guard can read what its checks need.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a read of EC2, Elastic Load Balancing, ACM or CloudWatch that checks depend on keeps failing; one alert per call",
     failing_word: "failing",
     impact: "dbt is not affected. The checks that depend on this read are *unknown*, so a failure there would go \
              unnoticed.",
-    fix_in_short: "allow the function's role to make the call again",
     can_flap: true,
     when_missing: WhenMissing::NotAsked,
     group: Group::Visibility,

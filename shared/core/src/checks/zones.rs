@@ -18,6 +18,7 @@ use crate::text::count;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.zones",
+    in_short: "Each zone has healthy targets, and the service offers at least two zones.",
     severities: &[
         (
             Severity::Critical,
@@ -36,7 +37,6 @@ pub(crate) const SPEC: Spec = Spec {
     failing_word: "uncovered",
     impact: "Critical: dbt's connections that enter in this zone fail. Info: dbt gets through, because targets in \
              other zones answer, or because dbt cannot enter in this zone.",
-    fix_in_short: "register a target in the zone, switch cross-zone on, or enable a load balancer there",
     can_flap: true,
     cloudtrail_events: &[
         "DeregisterTargets",

@@ -19,13 +19,13 @@ use crate::text::count;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "network-path",
+    in_short: "Network ACLs and routes let traffic through between load balancer and targets.",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a network ACL between a load balancer node and a target blocks the target port or at least 1 % of the \
                  return ports 1024-65535, or no route leads from the node's subnet to the target (none, a blackhole, a \
                  filtered one, or an internet gateway)",
     failing_word: "blocked",
     impact: "Some or all of dbt's connections time out between the load balancer and these targets.",
-    fix_in_short: "allow the traffic before the rule that denies it, or correct the route",
     cloudtrail_events: &[
         "AssociateRouteTable",
         "CreateNetworkAclEntry",
