@@ -390,7 +390,8 @@ pub struct AddSilenceArgs {
     /// The deployed guard's stack
     #[arg(long, value_name = "NAME")]
     pub stack: String,
-    /// A check's id; can be repeated. "*" for all but connection.untrusted, which must be named
+    /// A check's id; can be repeated. "*" for all but connection.untrusted and
+    /// delivery.subscribers, which must be named
     #[arg(long = "check", value_name = "CHECK", required_unless_present = "target_group")]
     pub checks: Vec<String>,
     /// A resource, as in the alerts; can be repeated. Default: all

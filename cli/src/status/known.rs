@@ -17,7 +17,8 @@ use crate::report::CheckState;
 /// The version of the JSON's form.
 pub(super) const SCHEMA_VERSION: &str = "1.0";
 
-/// The usual maximum delay of Lambda's metrics.
+/// The usual maximum delay of Lambda's metrics; AWS documents that they are sent every minute, and no delay.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics.html>
 const LATENESS: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the guard knows.
