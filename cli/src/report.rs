@@ -140,11 +140,16 @@ impl CheckState {
         match status {
             Status::Pass(_) => Self::Pass,
             Status::Unknown(_) | Status::NotAsked => Self::Unknown,
-            Status::Fail(finding) => match finding.severity {
-                Severity::Info => Self::Info,
-                Severity::Warning => Self::Warning,
-                Severity::Critical => Self::Critical,
-            },
+            Status::Fail(finding) => Self::failing(finding.severity),
+        }
+    }
+
+    /// The state of a failure.
+    pub fn failing(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Info,
+            Severity::Warning => Self::Warning,
+            Severity::Critical => Self::Critical,
         }
     }
 

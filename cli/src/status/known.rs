@@ -5,7 +5,7 @@ use guard_core::alerts::lifecycle::{Alert, Phase};
 use guard_core::alerts::record::{Items, Key, Partition, admissions, stored_path};
 use guard_core::alerts::{silencing, traffic};
 use guard_core::catalogue;
-use guard_core::check::{Group, Severity};
+use guard_core::check::{Group, Region, Severity};
 use guard_core::config::rate;
 use guard_core::ids::EndpointId;
 use guard_core::text::strip_invisible;
@@ -115,6 +115,8 @@ pub struct SilenceStatus {
     pub by: String,
     /// The reason.
     pub comment: String,
+    /// The command that ends it; null if its id could not be pasted into a shell.
+    pub end_command: Option<String>,
 }
 
 /// An endpoint of dbt.
@@ -205,6 +207,8 @@ impl GuardStatus {
     /// Adds what the records of one partition say.
     pub(super) fn add(&mut self, partition: &Partition, items: &Items, now: Timestamp) {
         let service_id = partition.service().map(ToString::to_string);
+        // The command has no ARN, so the partition does not matter.
+        let region = Region::new("aws", &self.region);
         let name = stored_path(items).and_then(|path| path.name()).map(strip_invisible);
         let alerts = items.iter().filter_map(|(key, item)| Some((key, item.record.as_ref()?.alert()?)));
         let alerts = alerts.filter(|(key, alert)| is_firing(key, alert));
@@ -223,6 +227,7 @@ impl GuardStatus {
             until: seconds(until),
             by: strip_invisible(&silence.by),
             comment: strip_invisible(&silence.comment),
+            end_command: silencing::end_command(&key.resource, &self.stack.name, &region),
         }));
         if let Some(service_id) = service_id {
             self.endpoints.extend(endpoints(&service_id, items));
@@ -257,11 +262,7 @@ impl AlertStatus {
 
     /// Its state.
     pub fn state(&self) -> CheckState {
-        match self.severity {
-            Severity::Info => CheckState::Info,
-            Severity::Warning => CheckState::Warning,
-            Severity::Critical => CheckState::Critical,
-        }
+        CheckState::failing(self.severity)
     }
 }
 

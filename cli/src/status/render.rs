@@ -84,11 +84,9 @@ impl Screen {
             let service = silence.service_id.as_deref().unwrap_or("the guard itself");
             let (until, by, why) = (&silence.until, &silence.by, &silence.comment);
             self.paragraph(&format!("{} until {until}, {service}, by {by}: {why}", silence.covers), "– ", "    ");
-            let _ = writeln!(
-                self.text,
-                "    $ privatelink-guard silence remove --region {} --stack {} {}",
-                status.region, status.stack.name, silence.id
-            );
+            if let Some(command) = &silence.end_command {
+                let _ = writeln!(self.text, "    $ {command}");
+            }
         }
     }
 
@@ -252,6 +250,7 @@ mod tests {
                 until: "2026-03-14T11:00:00Z".to_owned(),
                 by: "arn:aws:iam::111122223333:user/ada".to_owned(),
                 comment: "dbt Support is asked whose it is".to_owned(),
+                end_command: Some("privatelink-guard silence remove --region eu-central-1 --stack privatelink-guard 20260314T070000000".to_owned()),
             }],
             endpoints: vec![endpoint(1, "available"), endpoint(2, "held")],
             functions: vec![

@@ -11,7 +11,7 @@ use super::silence::Silence;
 use super::transition::{Kind, Transition};
 use crate::catalogue;
 use crate::check::command::{Command, argument};
-use crate::check::{Finding, Remedy, Severity};
+use crate::check::{Finding, Region, Remedy, Severity};
 use crate::checks::network_path::without_side;
 use crate::snapshot::StoredPath;
 
@@ -83,6 +83,16 @@ pub(super) fn held_back(mut transition: Transition) -> Transition {
     transition
 }
 
+/// The command that ends the silence `id`; `None` if a shell would not take an argument literally: anybody who may write
+/// to the table chooses the id.
+pub fn end_command(id: &str, stack: &str, region: &Region) -> Option<String> {
+    removal(id, stack, region)?.into_text()
+}
+
+fn removal(id: &str, stack: &str, region: &Region) -> Option<Command> {
+    Some(Command::own("silence remove", region).option("stack", stack).literal(&argument(id)?))
+}
+
 /// The notice that the silence `id` has begun.
 fn notice(id: &str, silence: &Silence, end: Timestamp, run: &Reconciler<'_>) -> Finding {
     let cut = (end < silence.until).then(|| format!("asked for: until {}, which is longer than 7 days", silence.until));
@@ -90,9 +100,7 @@ fn notice(id: &str, silence: &Silence, end: Timestamp, run: &Reconciler<'_>) -> 
         true => "all".to_owned(),
         false => silence.resources.join(", "),
     };
-    let command = run.stack.zip(argument(id));
-    let command =
-        command.map(|(stack, id)| Command::own("silence remove", run.region).option("stack", stack).literal(&id));
+    let command = run.stack.and_then(|stack| removal(id, stack, run.region));
     let action = match command {
         Some(_) => "If this is not planned work, or once it is done, end the silence:",
         None => "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
@@ -197,6 +205,8 @@ mod tests {
         for expected in ["id: 1", "by: ada", "why: upgrade", "checks: target-group.health", "longer than 7 days"] {
             assert!(evidence.contains(expected), "{evidence}");
         }
+        assert_eq!(end_command("1", "guard", &region()).as_deref(), Some(end));
+        assert_eq!(end_command("1;reboot", "guard", &region()), None);
         assert_eq!(announced(&first, at(8, 1)), first);
         let State::Silence(known) = first.state.clone() else { panic!("{first:?}") };
         let changed = Silence { checks: vec!["*".to_owned()], ..known };
