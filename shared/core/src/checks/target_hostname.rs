@@ -12,10 +12,6 @@ use crate::check::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
 
-/// Maximum number of addresses in a DNS answer: the rest of a longer list is unknown.
-/// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
-const MAX_ADDRESSES: usize = 8;
-
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
     in_short: "The targets are the addresses of the name in the target group's tag.",
@@ -52,7 +48,7 @@ fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
 }
 
 fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, Unread> {
-    let wanted = wanted(hostname)?;
+    let wanted = hostname.wanted()?;
     let targets = group.targets.as_ref()?;
     let in_use = || targets.iter().filter(|target| target.health != Health::Draining);
     let registered: BTreeSet<IpAddr> = in_use().filter_map(|target| target.address).collect();
@@ -64,7 +60,7 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
         return Ok(Status::Unknown(format!("{} has several addresses, and {why}", hostname.name)));
     }
     let missing: Vec<IpAddr> = wanted.difference(&registered).copied().collect();
-    let is_writer = names_a_writer(&hostname.name);
+    let is_writer = hostname.is_writer();
     let is_outdated = |target: &&Target| {
         target.address.is_some_and(|address| !wanted.contains(&address))
             && (is_writer || target.health != Health::Healthy)
@@ -93,29 +89,6 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
     ))
 }
 
-/// Whether the name belongs to an Aurora cluster's writer. After a failover, the old writer continues as a reader: it
-/// is healthy, but refuses to write. A healthy target of any other name stays, whatever DNS answers.
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Endpoints.Cluster.html>
-fn names_a_writer(name: &str) -> bool {
-    let is_cluster = is_rds(name) && name.to_ascii_lowercase().contains(".cluster-");
-    is_cluster && !names_one_of_several(name)
-}
-
-fn is_rds(name: &str) -> bool {
-    name.to_ascii_lowercase().contains(".rds.amazonaws.com")
-}
-
-/// Whether DNS answers with changing subsets of the name's addresses: the reader and custom endpoints of Aurora, and
-/// RDS Proxy, which adds and removes addresses as it scales.
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html>
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-connecting.html> (the form of the name)
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-network-prereqs.html> (the addresses)
-fn names_one_of_several(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    (is_rds(&name) && name.contains(".proxy-"))
-        || [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind))
-}
-
 /// Whether the name has several addresses that differ from those that drift-watcher stored, as a name for an RDS Proxy
 /// does. A failover replaces one address by another.
 fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> bool {
@@ -124,28 +97,6 @@ fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckConte
     let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<IpAddr>>();
     let (Some(before), Ok(now)) = (before, &hostname.addresses) else { return false };
     set(before) != set(now) && before.len().max(now.len()) > 1
-}
-
-/// The addresses that should be registered.
-fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
-    let Hostname { name, addresses, networks } = hostname;
-    if names_one_of_several(name) {
-        return Err(format!("{name} has several addresses, and DNS returns only some at a time"));
-    }
-    let addresses = addresses.as_ref().map_err(|why| format!("{name} cannot be resolved: {why}"))?;
-    let networks = networks.as_ref().map_err(ToString::to_string)?;
-    if addresses.is_empty() {
-        return Err(format!("{name} has no address of the target group's family"));
-    }
-    if addresses.len() >= MAX_ADDRESSES {
-        return Err(format!("{name} has {MAX_ADDRESSES} addresses or more, and DNS may not return all"));
-    }
-    match addresses.iter().find(|address| !networks.iter().any(|network| network.contains(*address))) {
-        Some(address) => {
-            Err(format!("{name} resolves to {address}, which is in no network that the target group's VPC reaches"))
-        }
-        None => Ok(addresses.iter().copied().collect()),
-    }
 }
 
 fn evidence(
@@ -238,7 +189,9 @@ fn added<'a>(group: &TargetGroup, addresses: impl IntoIterator<Item = &'a IpAddr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, RoutingThreshold, StoredPath, Target, TargetGroupAttributes};
+    use crate::snapshot::{
+        CrossZoneOverride, ReachedNetworks, RoutingThreshold, StoredPath, Target, TargetGroupAttributes,
+    };
     use crate::testing::{
         at, call_error, endpoint_service, failure, load_balancer, only_status, service, target, target_group, topology,
         with_context,
@@ -248,7 +201,7 @@ mod tests {
         Hostname {
             name: "db.example.com".to_owned(),
             addresses: addresses.map(|all| all.iter().map(|address| address.parse().unwrap()).collect()),
-            networks: Ok(vec!["10.0.0.0/24".parse().unwrap()]),
+            networks: Ok(ReachedNetworks { own: vec!["10.0.0.0/24".parse().unwrap()], routed: Vec::new() }),
         }
     }
 

@@ -320,7 +320,7 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, Observed, Target};
+    use crate::snapshot::{CrossZoneOverride, Observed, ReachedNetworks, Target};
     use crate::testing::{
         at, call_error, endpoint_service, group_attributes, listener, load_balancer, service, target, target_group,
         topology,
@@ -436,8 +436,11 @@ mod tests {
 
     #[test]
     fn each_hostname_is_listed_with_its_address_family() {
-        let hostname =
-            |name: &str| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) };
+        let hostname = |name: &str| Hostname {
+            name: name.to_owned(),
+            addresses: Ok(Vec::new()),
+            networks: Ok(ReachedNetworks::default()),
+        };
         let group = |name: &str, hostname| TargetGroup { hostname, ..target_group(name) };
         let groups = vec![
             TargetGroup { is_ipv6: true, ..group("six", Some(Ok(Some(hostname("db6.example.com"))))) },
