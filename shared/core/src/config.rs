@@ -657,12 +657,14 @@ mod tests {
             ("DRIFT_SCHEDULE", "cron(0 * * * ? *)"),
         ]);
         insta::assert_snapshot!(problems, @r"
-        the configuration has 19 problems:
+        the configuration has 21 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           DBT_PRINCIPALS: is missing or empty; expected at least one dbt principal
           KNOWN_ACCOUNTS: '12345' is not a 12-digit AWS account id; expected 12-digit AWS account ids, comma-separated
           LISTENER_PORTS: '0' is not a port from 1 to 65535; expected 5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22
+          FOLLOW_HOSTNAMES: 'always' is not known; expected 'never', 'register' or 'replace'
+          FOLLOW_TARGET_GROUPS: 'arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/1' is not the ARN of a target group; expected ARNs of target groups, comma-separated
           NOTIFICATION_TOPIC_ARN: 'arn:aws:sqs:eu-central-1:111122223333:q' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           DBT_CIDRS: '10.0.0.1/8' has host bits set, did you mean 10.0.0.0/8?; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
           DBT_CIDRS: '300.0.0.0/8' is not a CIDR; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 
 use crate::check::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::config::FollowHostnames;
+use crate::follow::{self, FollowState, PlannedTarget, new_target};
 use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
 
 pub(crate) const SPEC: Spec = Spec {
@@ -41,6 +43,7 @@ fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
         return None;
     }
     match known(group.hostname.as_ref()) {
+        Ok(None) if context.policy.follow_target_groups.contains(&group.arn) => Some(untagged(group, context)),
         Ok(None) => None,
         Ok(Some(hostname)) => Some(judge(group, hostname, context).unwrap_or_else(Status::from)),
         Err(why) => Some(why.into()),
@@ -67,10 +70,18 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
     };
     let outdated: Vec<&Target> = in_use().filter(is_outdated).collect();
     let none_is_right = wanted.is_disjoint(&registered);
+    let follower = follower(group, &missing, context);
+    let is_stopped = follower == Follower::Stopped;
+    let parts = missing.iter().map(|address| format!("missing: {address}"));
+    let remedy = match follower {
+        Follower::Acts => left_to_the_guard(group, &missing, context),
+        _ => remedy(group, hostname, &missing, &outdated, context),
+    };
     Ok(Status::fail(
         Finding::new(
-            if none_is_right { Severity::Critical } else { Severity::Warning },
+            if none_is_right || is_stopped { Severity::Critical } else { Severity::Warning },
             match none_is_right {
+                _ if is_stopped => format!("{} is not followed: over 3 changes in an hour", group.name()),
                 true => format!("no target of {} matches its hostname's addresses", group.name()),
                 false => format!("targets of {} differ from its hostname's addresses", group.name()),
             },
@@ -81,11 +92,81 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
                 }
                 false => "Some of dbt's connections may go to an address that your service no longer has.",
             },
-            remedy(group, &wanted, &missing, &outdated, context),
+            remedy,
         )
-        .with_evidence(evidence(group, hostname, &registered, &wanted))
-        .with_parts(missing.iter().map(|address| format!("missing: {address}")))
+        .with_evidence(evidence(group, hostname, (&registered, &wanted), follower.reason()))
+        .with_parts(parts.chain(is_stopped.then(|| "not followed any more".to_owned())))
         .stopping_dbt(none_is_right),
+    ))
+}
+
+/// What target-follower does about the difference.
+#[derive(Debug, PartialEq, Eq)]
+enum Follower {
+    /// It changes what is left to change.
+    Acts,
+    /// Nothing: it does not follow the group, or only registers.
+    IsAbsent,
+    /// Nothing, after too many changes.
+    Stopped,
+    /// Nothing, or nothing with success.
+    Cannot(String),
+}
+
+impl Follower {
+    /// The reason why it leaves the difference to people, although it follows the group.
+    fn reason(self) -> Option<String> {
+        match self {
+            Self::Acts | Self::IsAbsent => None,
+            Self::Stopped => Some(
+                "the guard follows again once the hostname has had the same addresses for an hour, or the targets are these"
+                    .to_owned(),
+            ),
+            Self::Cannot(why) => Some(format!("not followed: {why}")),
+        }
+    }
+}
+
+fn follower(group: &TargetGroup, missing: &[IpAddr], context: CheckContext<'_>) -> Follower {
+    let (policy, state) = (context.policy, context.follow_states.get(group.arn.as_str()));
+    let only_registers = policy.follow_hostnames == FollowHostnames::Register && missing.is_empty();
+    if !policy.follow_target_groups.contains(&group.arn) || policy.dry_run || only_registers {
+        return Follower::IsAbsent;
+    }
+    if state.is_some_and(|state| state.stopped) {
+        return Follower::Stopped;
+    }
+    let refusal = state.and_then(|state| state.refused.as_ref()).map(|refusal| format!("AWS refused it: {refusal}"));
+    let left = |state: &&&FollowState| !missing.is_empty() && missing.iter().all(|address| state.leaves(address));
+    let left = state.filter(left).map(|_| "somebody deregistered the address twice".to_owned());
+    let why = follow::obstacle(group).or(left).or(refusal);
+    why.map_or(Follower::Acts, Follower::Cannot)
+}
+
+/// The remedy while the guard follows the hostname.
+fn left_to_the_guard(group: &TargetGroup, missing: &[IpAddr], context: CheckContext<'_>) -> Remedy {
+    let action = match missing.is_empty() {
+        true => {
+            "Nothing: the guard follows the hostname. It deregisters the others once all of the hostname's addresses are \
+                 healthy."
+        }
+        false => "Nothing: the guard follows the hostname. It registers the address within two minutes.",
+    };
+    Remedy::nothing(action, context.region.target_group(&group.arn))
+}
+
+/// A group that the guard follows, and that has no hostname to follow.
+fn untagged(group: &TargetGroup, context: CheckContext<'_>) -> Status {
+    Status::fail(Finding::new(
+        Severity::Warning,
+        format!("{} is to be followed, and has no hostname", group.name()),
+        "After a failover, dbt's connections would go to the old address: the guard does not know the new one.",
+        Remedy::new(
+            "Add the tag privatelink-guard:hostname with the hostname of its targets to the target group, or take the group out \
+             of the stack's parameter FollowTargetGroups.",
+            None,
+            context.region.target_group(&group.arn),
+        ),
     ))
 }
 
@@ -102,8 +183,8 @@ fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckConte
 fn evidence(
     group: &TargetGroup,
     hostname: &Hostname,
-    registered: &BTreeSet<IpAddr>,
-    wanted: &BTreeSet<IpAddr>,
+    (registered, wanted): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
+    not_followed: Option<String>,
 ) -> Vec<String> {
     let listed = |addresses: &BTreeSet<IpAddr>| match addresses.is_empty() {
         true => "none".to_owned(),
@@ -125,6 +206,7 @@ fn evidence(
         format!("registered: {}", listed(registered)),
     ]
     .into_iter()
+    .chain(not_followed)
     .chain(slow)
     .chain(keeps)
     .collect()
@@ -133,7 +215,7 @@ fn evidence(
 /// The remedy. The old address stays until the new one is healthy, because it serves what it can.
 fn remedy(
     group: &TargetGroup,
-    wanted: &BTreeSet<IpAddr>,
+    hostname: &Hostname,
     missing: &[IpAddr],
     outdated: &[&Target],
     context: CheckContext<'_>,
@@ -142,13 +224,13 @@ fn remedy(
     let register = || {
         Command::new("elbv2 register-targets", region)
             .option("target-group-arn", &group.arn)
-            .options("targets", added(group, missing))
+            .options("targets", added(group, hostname, missing))
     };
     // https://docs.aws.amazon.com/cli/latest/reference/elbv2/wait/target-in-service.html
     let wait = || {
         Command::new("elbv2 wait target-in-service", region)
             .option("target-group-arn", &group.arn)
-            .options("targets", added(group, wanted))
+            .options("targets", added(group, hostname, hostname.addresses.iter().flatten()))
     };
     let deregister = || {
         Command::new("elbv2 deregister-targets", region)
@@ -176,14 +258,12 @@ fn remedy(
     Remedy::new(action, command, region.target_group(&group.arn))
 }
 
-/// The new targets, with the port of the registered ones; without it, ELB uses the group's own port. Addresses outside
-/// the group's VPC need the zone `all`.
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
-fn added<'a>(group: &TargetGroup, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<String> {
-    let registered = || group.targets.iter().flatten();
-    let port = registered().find_map(|target| target.port);
-    let zone = registered().find_map(|target| target.zone.as_deref().filter(|zone| *zone == "all"));
-    addresses.into_iter().map(|address| target_argument(&address.to_string(), port, zone)).collect()
+/// The new targets, with the port of the registered ones; without it, ELB uses the group's own port.
+fn added<'a>(group: &TargetGroup, hostname: &Hostname, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<String> {
+    let port = group.targets.iter().flatten().find_map(|target| target.port);
+    let target = |address: &IpAddr| new_target(hostname, port, *address);
+    let argument = |PlannedTarget { address, port, zone }| target_argument(&address.to_string(), port, zone.as_deref());
+    addresses.into_iter().map(target).map(argument).collect()
 }
 
 #[cfg(test)]
@@ -193,8 +273,8 @@ mod tests {
         CrossZoneOverride, ReachedNetworks, RoutingThreshold, StoredPath, Target, TargetGroupAttributes,
     };
     use crate::testing::{
-        at, call_error, endpoint_service, failure, load_balancer, only_status, service, target, target_group, topology,
-        with_context,
+        at, call_error, endpoint_service, failure, load_balancer, only_status, service, settings, target, target_group,
+        topology, with_context, with_policy,
     };
 
     fn hostname(addresses: Result<Vec<&str>, String>) -> Hostname {
@@ -337,11 +417,93 @@ mod tests {
     #[test]
     fn targets_outside_the_vpc_are_registered_for_all_zones() {
         let outside = Target { zone: Some("all".to_owned()), ..target(1, "unhealthy") };
-        let finding = failure(status(vec![outside], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
+        let routed = ReachedNetworks { own: Vec::new(), routed: vec!["10.0.0.0/24".parse().unwrap()] };
+        let hostname = Hostname { networks: Ok(routed), ..hostname(Ok(vec!["10.0.0.2"])) };
+        let finding = failure(status(vec![outside], hostname)).unwrap();
         let all = |id| format!("Id=10.0.0.{id},Port=5432,AvailabilityZone=all");
         let steps = steps(&finding.remedy.command.unwrap());
         assert_eq!(steps[0], format!("register-targets {}", all(2)));
         assert_eq!(steps[2], format!("deregister-targets {}", all(1)));
+    }
+
+    /// The finding on group `pg` with these targets, whose hostname now has address 2, in a stack with these parameters.
+    fn followed(targets: Vec<Target>, mode: &str, dry_run: &str, state: Option<FollowState>) -> Finding {
+        let group = target_group("pg");
+        let variables =
+            [("FOLLOW_HOSTNAMES", mode), ("FOLLOW_TARGET_GROUPS", group.arn.as_str()), ("DRY_RUN", dry_run)];
+        let policy = settings(&variables).policy;
+        let states = state.iter().map(|state| (group.arn.as_str(), state)).collect();
+        let hostname = Some(Ok(Some(hostname(Ok(vec!["10.0.0.2"])))));
+        let read = TargetGroup { targets: Ok(targets), hostname, ..group.clone() };
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![read])]);
+        with_policy(&topology, &policy, |context| {
+            failure(only_status(evaluate(CheckContext { follow_states: &states, ..context }))).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_followed_group_leaves_people_nothing_to_do() {
+        let failed_over = || vec![target(1, "unhealthy")];
+        let both = || vec![target(1, "healthy"), target(2, "initial")];
+        for (targets, mode, dry_run, nothing_to_do) in [
+            (failed_over(), "replace", "false", true),
+            (failed_over(), "register", "false", true),
+            (both(), "replace", "false", true),
+            (both(), "register", "false", false),
+            (failed_over(), "never", "false", false),
+            (failed_over(), "replace", "true", false),
+            (vec![target(1, "unhealthy"), Target { port: Some(1), ..target(3, "healthy") }], "replace", "false", false),
+        ] {
+            let remedy = followed(targets, mode, dry_run, None).remedy;
+            assert_eq!(remedy.nothing_to_do, nothing_to_do, "{mode}, {dry_run}: {remedy:?}");
+            assert!(!nothing_to_do || remedy.command.is_none());
+        }
+    }
+
+    #[test]
+    fn what_the_guard_cannot_follow_is_left_to_people() {
+        let address = || BTreeSet::from([IpAddr::from([10, 0, 0, 2])]);
+        let state = || FollowState {
+            name: "db.example.com".to_owned(),
+            answer: address(),
+            since: at(8, 0),
+            followed: address(),
+            registered: BTreeSet::new(),
+            again: BTreeSet::new(),
+            changes: Vec::new(),
+            stopped: false,
+            plan: None,
+            refused: None,
+        };
+        let says = |state: FollowState, words: &str| {
+            let finding = followed(vec![target(1, "unhealthy")], "replace", "false", Some(state));
+            assert!(finding.evidence.iter().any(|line| line.contains(words)), "{words}: {finding:?}");
+            assert!(finding.remedy.command.is_some());
+            finding
+        };
+        says(
+            FollowState { refused: Some("TooManyTargets: no".to_owned()), ..state() },
+            "AWS refused it: TooManyTargets",
+        );
+        says(
+            FollowState { registered: address(), again: address(), ..state() },
+            "somebody deregistered the address twice",
+        );
+        let stopped = says(FollowState { stopped: true, ..state() }, "the same addresses for an hour");
+        assert_eq!(
+            (stopped.severity, stopped.parts.len()),
+            (Severity::Critical, 2),
+            "a part of its own, which is news"
+        );
+    }
+
+    #[test]
+    fn a_group_to_follow_needs_a_hostname() {
+        let group = target_group("pg");
+        let variables = [("FOLLOW_HOSTNAMES", "replace"), ("FOLLOW_TARGET_GROUPS", group.arn.as_str())];
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![group.clone()])]);
+        let status = with_policy(&topology, &settings(&variables).policy, |context| only_status(evaluate(context)));
+        assert_eq!(failure(status).unwrap().severity, Severity::Warning);
     }
 
     #[test]

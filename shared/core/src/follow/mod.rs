@@ -117,6 +117,14 @@ impl TargetPlan {
     }
 }
 
+impl fmt::Display for TargetPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let register = self.register.iter().map(|target| format!("register {target}"));
+        let deregister = self.deregister.iter().map(|target| format!("deregister {target}"));
+        f.write_str(&register.chain(deregister).collect::<Vec<_>>().join(", "))
+    }
+}
+
 impl fmt::Display for PlannedTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
@@ -149,7 +157,7 @@ impl FollowState {
     }
 
     /// Whether the guard leaves it to people to register `address`.
-    fn leaves(&self, address: &IpAddr) -> bool {
+    pub(crate) fn leaves(&self, address: &IpAddr) -> bool {
         self.registered.contains(address) && self.again.contains(address)
     }
 
@@ -238,6 +246,11 @@ fn follow(mut state: FollowState, look: Look<'_>, targets: &Targets<'_>) -> Resu
         return Ok((state, FollowStep::WaitForHealth));
     }
     Ok((FollowState { plan: Some(plan), ..state }, FollowStep::Change))
+}
+
+/// The reason why the guard cannot tell how to register an address in the group, if there is one.
+pub(crate) fn obstacle(group: &TargetGroup) -> Option<String> {
+    Targets::read(group).and_then(|targets| targets.port()).err()
 }
 
 /// A target for an address that is not registered.
