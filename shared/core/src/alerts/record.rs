@@ -14,7 +14,7 @@ use super::transition::Transition;
 use crate::admission::Admissions;
 use crate::checks::subscribers::Subscribers;
 use crate::follow::FollowState;
-use crate::ids::ServiceId;
+use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{StoredPath, Traffic};
 
 /// Maximum difference between the clocks of two runs.
@@ -216,6 +216,11 @@ impl Key {
     /// The key of `function`'s record about `subject` and `resource`.
     pub fn new(function: &str, subject: &str, resource: &str) -> Self {
         Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
+    }
+
+    /// Whether it is the key of this followed target group's record.
+    pub fn is_followed(&self, group: &Arn) -> bool {
+        self.subject == Self::FOLLOW && self.resource == group.as_str()
     }
 
     /// The subject and the resource.

@@ -296,6 +296,22 @@ impl Topology {
         Self { services: Some(Ok(services)), load_balancers, ..Self::default() }
     }
 
+    /// The same topology with these target groups only.
+    #[must_use]
+    pub fn only_groups(mut self, wanted: &BTreeSet<Arn>) -> Self {
+        for load_balancer in self.load_balancers.values_mut() {
+            if let Ok(groups) = &mut load_balancer.target_groups {
+                groups.retain(|group| wanted.contains(&group.arn));
+            }
+            for listener in load_balancer.listeners.iter_mut().flatten() {
+                if let Ok(groups) = &mut listener.forwards_to {
+                    groups.retain(|group| wanted.contains(group));
+                }
+            }
+        }
+        self
+    }
+
     /// The target groups of all load balancers, once per load balancer.
     pub fn target_groups_mut(&mut self) -> impl Iterator<Item = &mut TargetGroup> {
         self.load_balancers.values_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten())
