@@ -271,6 +271,11 @@ def test_a_function_has_lambdas_variables_and_its_own(stack):
     assert not {"PYTHONPATH", "AUTH", "GATEWAY_PORT", "MINISTACK_REGION"} & set(environment)
 
 
+def test_a_function_resolves_the_names_of_databases(aws, stack):
+    aws.control("dns", name="orders.example.com", answer=["10.0.0.7"])
+    assert stack.invoke({"resolve": "orders.example.com"}) == ["10.0.0.7"]
+
+
 def test_the_table_supports_conditional_writes(aws, stack):
     dynamodb, table = aws.client("dynamodb"), stack.outputs["Table"]
     item = {"pk": {"S": "alert"}, "sk": {"S": "1"}, "version": {"N": "1"}}
