@@ -121,7 +121,8 @@ def create_instance(request):
                              "Port": request.get("Port") or rds._default_port(instance["Engine"])}
     if cluster:
         instance["Endpoint"]["Port"] = cluster["Port"]
-        cluster.setdefault("WriterInDns", instance["DBInstanceIdentifier"])
+        if len(cluster["DBClusterMembers"]) == 1:
+            cluster["WriterInDns"] = instance["DBInstanceIdentifier"]
     return _instance_view(instance)
 
 
@@ -147,9 +148,6 @@ def delete_instance(request):
     _carry_out("DeleteDBInstance", request)
     for interface in instance["Interfaces"].values():
         network_interfaces.remove(interface["NetworkInterfaceId"])
-    cluster = rds._resolve_cluster_in_request_region(instance["DBClusterIdentifier"])
-    if cluster and cluster["WriterInDns"] == instance["DBInstanceIdentifier"]:
-        del cluster["WriterInDns"]
     return _instance_view(instance)
 
 
@@ -352,8 +350,7 @@ def _members_named(cluster, name, members):
 
 
 def install():
-    """Keep ministack from starting databases in Docker, and from giving clusters the names of those."""
-    rds._get_docker = lambda: None
+    """Keep ministack from giving clusters the addresses of containers, which do not exist here."""
     rds._sync_cluster_endpoints = lambda cluster: None
     dns.sources.append(_answer)
     RDS.install(rds._ACTION_MAP)

@@ -45,8 +45,8 @@ def trigger_of(event):
         return "direct"
     if any("Sns" in record for record in event.get("Records", []) if isinstance(record, dict)):
         return "sns"
-    return {"Scheduled Event": "schedule", "AWS API Call via CloudTrail": "cloudtrail"}.get(
-        event.get("detail-type"), "direct")
+    return {"Scheduled Event": "schedule", "AWS API Call via CloudTrail": "cloudtrail", "RDS DB Instance Event": "rds",
+            "RDS DB Cluster Event": "rds"}.get(event.get("detail-type"), "direct")
 
 
 def error_message(result):

@@ -238,6 +238,18 @@ def test_dns_and_events_are_as_late_as_a_test_wants(aws, databases, failovers, r
     assert resolve(endpoint) == before, "an old cache"
 
 
+def test_databases_are_described_by_filter_and_in_pages(aws, databases):
+    databases.new_cluster()
+    name, members = databases.new_cluster()
+    filters = [{"Name": "db-cluster-id", "Values": [name]}]
+    aws.control("page-size", size=1)
+    pages = list(databases.rds.get_paginator("describe_db_instances").paginate(Filters=filters))
+    assert [[row["DBInstanceIdentifier"] for row in page["DBInstances"]] for page in pages] == [[m] for m in members]
+    [found] = databases.rds.describe_db_clusters(Filters=filters)["DBClusters"]
+    assert [member["DBInstanceIdentifier"] for member in found["DBClusterMembers"]] == members
+    assert error_code(databases.rds.describe_db_instances, MaxRecords=5) == "InvalidParameterValue"
+
+
 def test_the_databases_of_another_account_have_another_suffix(aws, names, databases):
     def suffix(owner):
         return owner.instance(owner.new_instance())["Endpoint"]["Address"].split(".")[1]

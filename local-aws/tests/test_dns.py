@@ -24,8 +24,11 @@ except socket.gaierror as error:
 def resolve(aws):
     """The addresses that the C library's resolver finds, in its order, or its error."""
     variables = aws.control("dns")["environment"]
-    return lambda name: json.loads(subprocess.check_output([sys.executable, "-c", _RESOLVE, name],
-                                                           env={**os.environ, **variables}))
+
+    def run(name, **more):
+        return json.loads(subprocess.check_output([sys.executable, "-c", _RESOLVE, name],
+                                                  env={**os.environ, **variables, **more}))
+    return run
 
 
 @pytest.fixture
@@ -38,8 +41,10 @@ def lookups(aws, name):
 
 
 def test_the_resolver_asks_the_local_aws_and_nobody_else(aws, resolve, name):
-    assert resolve(name) == socket.EAI_NONAME
-    assert lookups(aws, name) == [("A", "nxdomain"), ("AAAA", "nxdomain")], "and no search domain"
+    before = len(aws.control("lookups"))
+    assert resolve(name, LOCALDOMAIN="example.org") == socket.EAI_NONAME
+    assert sorted(lookups(aws, name)) == [("A", "nxdomain"), ("AAAA", "nxdomain")]
+    assert len(aws.control("lookups", since=before)) == 2, "none in the machine's search domain"
     aws.control("dns", name=name.upper(), answer=["10.0.0.7", "fd00::7", "203.0.113.7"])
     assert sorted(resolve(name)) == ["10.0.0.7", "203.0.113.7", "fd00::7"]
     assert sorted(lookups(aws, name)[2:]) == [("A", ["10.0.0.7", "203.0.113.7"]), ("AAAA", ["fd00::7"])]
