@@ -89,10 +89,15 @@ def _subnet_group(name):
     return rds._subnet_groups[name]
 
 
-def _security_groups(record, vpc_id):
-    """The security groups: the requested ones, or the VPC's default one."""
-    return record["VpcSecurityGroups"] or [
-        {"VpcSecurityGroupId": vpcs.default_security_group(vpc_id), "Status": "active"}]
+def _security_groups(request, vpc_id):
+    """The requested security groups, or the VPC's default one."""
+    ids = request.get("VpcSecurityGroupIds") or [vpcs.default_security_group(vpc_id)]
+    network_interfaces.groups_of(ids)  # raises if one does not exist
+    return [{"VpcSecurityGroupId": group_id, "Status": "active"} for group_id in ids]
+
+
+def _filters(request):
+    return {wanted["Name"]: wanted["Values"] for wanted in request.get("Filters", [])}
 
 
 # DB instances
@@ -103,27 +108,32 @@ def create_instance(request):
     group = _subnet_group(cluster["DBSubnetGroup"] if cluster else request.get("DBSubnetGroupName", "default"))
     subnets = {subnet["SubnetAvailabilityZone"]["Name"]: ec2._subnets[subnet["SubnetIdentifier"]]
                for subnet in group["Subnets"]}
-    zone = request.get("AvailabilityZone") or _free_zone(subnets, cluster)
-    standby = next((other for other in subnets if other != zone), None) if request.get("MultiAZ") else None
-    if zone not in subnets or (request.get("MultiAZ") and not standby):
-        raise ApiError("DBSubnetGroupDoesNotCoverEnoughAZs", f"DB subnet group '{group['DBSubnetGroupName']}' does not "
-                                                             "cover the Availability Zones")
+    zone, standby = _zones(request, subnets, cluster)
+    security = cluster["VpcSecurityGroups"] if cluster else _security_groups(request, group["VpcId"])
     _carry_out("CreateDBInstance", request)
     instance = _instance(request["DBInstanceIdentifier"])
-    security = _security_groups(cluster or instance, group["VpcId"])
     interfaces = {place: network_interfaces.add_of_database(
         subnets[place], [membership["VpcSecurityGroupId"] for membership in security])
         for place in (zone, standby) if place}
+    port = cluster["Port"] if cluster else request.get("Port") or rds._default_port(instance["Engine"])
+    instance["Endpoint"] |= {"Address": _endpoint(instance["DBInstanceIdentifier"]), "Port": port}
     instance.update(
         AvailabilityZone=zone, SecondaryAvailabilityZone=standby, DBSubnetGroup=group, VpcSecurityGroups=security,
         Interfaces=interfaces, ZoneInDns=zone)
-    instance["Endpoint"] |= {"Address": _endpoint(instance["DBInstanceIdentifier"]),
-                             "Port": request.get("Port") or rds._default_port(instance["Engine"])}
-    if cluster:
-        instance["Endpoint"]["Port"] = cluster["Port"]
-        if len(cluster["DBClusterMembers"]) == 1:
-            cluster["WriterInDns"] = instance["DBInstanceIdentifier"]
+    if cluster and len(cluster["DBClusterMembers"]) == 1:
+        cluster["WriterInDns"] = instance["DBInstanceIdentifier"]
     return _instance_view(instance)
+
+
+def _zones(request, subnets, cluster):
+    """The zone of a new DB instance, and that of its standby, if it has one."""
+    zone = request.get("AvailabilityZone") or _free_zone(subnets, cluster)
+    other = next((other for other in subnets if other != zone), None)
+    multi_az = request.get("MultiAZ", False)
+    if zone not in subnets or (multi_az and not other):
+        raise ApiError("DBSubnetGroupDoesNotCoverEnoughAZs", "The DB subnet group does not cover enough Availability "
+                                                             "Zones")
+    return zone, other if multi_az else None
 
 
 def _free_zone(subnets, cluster):
@@ -136,10 +146,9 @@ def _free_zone(subnets, cluster):
 @RDS.action("DescribeDBInstances")
 def describe_instances(request):
     wanted = request.get("DBInstanceIdentifier")
-    filters = {wanted["Name"]: wanted["Values"] for wanted in request.get("Filters", [])}
     instances = [_instance(wanted)] if wanted else rds._instances.values()
-    rows = [_instance_view(instance)["DBInstance"] for instance in rds._apply_instance_filters(instances, filters)]
-    return rds_page(request, "DBInstances", rows)
+    found = rds._apply_instance_filters(instances, _filters(request))
+    return rds_page(request, "DBInstances", [_instance_view(instance)["DBInstance"] for instance in found])
 
 
 @RDS.action("DeleteDBInstance")
@@ -170,9 +179,9 @@ def reboot(request):
 
 def _change_to_standby(instance):
     """Exchange the zones of the DB instance and its standby. DNS follows."""
-    instance["AvailabilityZone"], instance["SecondaryAvailabilityZone"] = (
-        instance["SecondaryAvailabilityZone"], instance["AvailabilityZone"])
-    _in_dns(lambda: instance.update(ZoneInDns=instance["AvailabilityZone"]))
+    old, new = instance["AvailabilityZone"], instance["SecondaryAvailabilityZone"]
+    instance.update(AvailabilityZone=new, SecondaryAvailabilityZone=old)
+    _in_dns(lambda: instance.update(ZoneInDns=new))
     instance["DBInstanceStatus"] = "available"
     database_events.of_instance(instance, "RDS-EVENT-0049")
 
@@ -210,22 +219,22 @@ def _in_dns(change):
 @RDS.action("CreateDBCluster")
 def create_cluster(request):
     group = _subnet_group(request.get("DBSubnetGroupName", "default"))
+    security = _security_groups(request, group["VpcId"])
     _carry_out("CreateDBCluster", request)
     cluster = _cluster(request["DBClusterIdentifier"])
     identifier = cluster["DBClusterIdentifier"]
     cluster.update(
         Endpoint=_endpoint(identifier, "cluster-"), ReaderEndpoint=_endpoint(identifier, "cluster-ro-"),
-        VpcSecurityGroups=_security_groups(cluster, group["VpcId"]))
+        VpcSecurityGroups=security)
     return _cluster_view(cluster)
 
 
 @RDS.action("DescribeDBClusters")
 def describe_clusters(request):
     wanted = request.get("DBClusterIdentifier")
-    filters = {wanted["Name"]: wanted["Values"] for wanted in request.get("Filters", [])}
     clusters = [_cluster(wanted)] if wanted else rds._clusters.values()
-    rows = [_cluster_view(cluster)["DBCluster"] for cluster in rds._apply_cluster_filters(clusters, filters)]
-    return rds_page(request, "DBClusters", rows)
+    found = rds._apply_cluster_filters(clusters, _filters(request))
+    return rds_page(request, "DBClusters", [_cluster_view(cluster)["DBCluster"] for cluster in found])
 
 
 @RDS.action("FailoverDBCluster")

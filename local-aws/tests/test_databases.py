@@ -106,7 +106,7 @@ def test_the_cli_creates_databases_and_fails_them_over(aws, names, databases):
     eventually(lambda: databases.instance(name)["AvailabilityZone"] == ZONES[1])
 
 
-def test_an_instance_is_in_the_zones_of_its_subnet_group(aws, databases, resolve):  # noqa: F811
+def test_an_instance_uses_its_subnet_and_security_groups(aws, databases, resolve):  # noqa: F811
     ec2, group = aws.client("ec2"), databases.new_name("group")
     vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
     subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.7.{number}.0/24", AvailabilityZone=zone)["Subnet"][
@@ -118,6 +118,12 @@ def test_an_instance_is_in_the_zones_of_its_subnet_group(aws, databases, resolve
     assert error_code(databases.new_instance, AvailabilityZone=ZONES[0], DBSubnetGroupName=group) == (
         "DBSubnetGroupDoesNotCoverEnoughAZs")
     assert error_code(databases.new_instance, DBSubnetGroupName="none") == "DBSubnetGroupNotFoundFault"
+    assert error_code(databases.new_instance, VpcSecurityGroupIds=["sg-0"]) == "InvalidGroup.NotFound"
+    own = ec2.create_security_group(VpcId=vpc, GroupName=group, Description="own")["GroupId"]
+    found = databases.instance(databases.new_instance(DBSubnetGroupName=group, VpcSecurityGroupIds=[own]))
+    assert [groups["VpcSecurityGroupId"] for groups in found["VpcSecurityGroups"]] == [own]
+    [address] = resolve(found["Endpoint"]["Address"])
+    assert [used["GroupId"] for used in databases.interfaces()[address]["Groups"]] == [own]
     assert error_code(databases.instance, "none") == "DBInstanceNotFound"
 
 
