@@ -115,10 +115,12 @@ def test_an_instance_uses_its_subnet_and_security_groups(aws, databases, resolve
     found = databases.instance(databases.new_instance(DBSubnetGroupName=group))
     assert (found["AvailabilityZone"], found["DBSubnetGroup"]["VpcId"]) == (ZONES[1], vpc)
     assert resolve(found["Endpoint"]["Address"]) == ["10.7.0.4"]
+    existing = len(databases.rds.describe_db_instances()["DBInstances"])
     assert error_code(databases.new_instance, AvailabilityZone=ZONES[0], DBSubnetGroupName=group) == (
         "DBSubnetGroupDoesNotCoverEnoughAZs")
     assert error_code(databases.new_instance, DBSubnetGroupName="none") == "DBSubnetGroupNotFoundFault"
     assert error_code(databases.new_instance, VpcSecurityGroupIds=["sg-0"]) == "InvalidGroup.NotFound"
+    assert len(databases.rds.describe_db_instances()["DBInstances"]) == existing
     own = ec2.create_security_group(VpcId=vpc, GroupName=group, Description="own")["GroupId"]
     found = databases.instance(databases.new_instance(DBSubnetGroupName=group, VpcSecurityGroupIds=[own]))
     assert [groups["VpcSecurityGroupId"] for groups in found["VpcSecurityGroups"]] == [own]
@@ -162,6 +164,7 @@ def test_a_failover_moves_an_instances_name_to_its_standby(aws, databases, failo
 
 def test_only_a_multi_az_instance_fails_over_on_reboot(databases):
     name = databases.new_instance(MultiAZ=False)
+    assert "SecondaryAvailabilityZone" not in databases.instance(name)
     assert error_code(databases.rds.reboot_db_instance, DBInstanceIdentifier=name, ForceFailover=True) == (
         "InvalidParameterCombination")
     databases.rds.reboot_db_instance(DBInstanceIdentifier=name)
