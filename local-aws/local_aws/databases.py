@@ -74,7 +74,8 @@ def _endpoint(identifier, kind=""):
     https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html
     """
     digest = hashlib.sha256(f"{get_account_id()} {get_region()}".encode()).digest()
-    return f"{identifier}.{kind}c{base64.b32encode(digest).decode().lower()[:11]}.{get_region()}.rds.amazonaws.com"
+    suffix = f"c{base64.b32encode(digest).decode()[:11]}.{get_region()}.rds.amazonaws.com"
+    return f"{identifier}.{kind}{suffix}".lower()
 
 
 def _subnet_group(name):

@@ -1,9 +1,9 @@
-"""DNS: a server on the loopback interface that knows the names of this server's databases, and no others.
+"""DNS: on the loopback interface, with the names of this server's databases and those a test sets, and no others.
 
 A function calls the C library's resolver, as on AWS. `resolver.c`, preloaded into its process, points that resolver
 here: no file of the machine changes, and no name leaves it.
 
-A test can set the answer for any name. The log has every query, and so each time a function did not use a cache.
+The log has every query, so a test can count them.
 """
 import functools
 import ipaddress

@@ -97,10 +97,11 @@ def test_a_multi_az_instance_has_an_interface_in_each_zone(aws, databases, resol
 
 
 def test_the_cli_creates_databases_and_fails_them_over(aws, names, databases):
-    name = names("orders")
+    name = names("Orders")
     aws.cli("rds", "create-db-instance", "--db-instance-identifier", name, "--engine", "mysql", "--multi-az",
             "--db-instance-class", "db.m6g.large", "--allocated-storage", "20")
-    assert databases.instance(name)["Endpoint"]["Port"] == 3306
+    endpoint = databases.instance(name)["Endpoint"]
+    assert (endpoint["Address"].split(".")[0], endpoint["Port"]) == (name.lower(), 3306)
     done = aws.cli("rds", "reboot-db-instance", "--db-instance-identifier", name, "--force-failover")
     assert done["DBInstance"]["DBInstanceStatus"] == "rebooting"
     eventually(lambda: databases.instance(name)["AvailabilityZone"] == ZONES[1])
