@@ -68,12 +68,12 @@ unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAM
 flow: $(AWS_TOOLS) $(SAM_TOOLS) $(MOTO_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
-docs: $(AWS_TOOLS) ## Write docs/checks.md, README's table of the checks, docs/parameters.md, and docs/examples
+docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, docs/parameters.md, docs/command.md's options, examples
 	@.tools/aws/bin/python tools/parameter_page.py
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
 	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.
-	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report --test schemas >/dev/null
+	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report --test documents >/dev/null
 
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
 	@cargo run --quiet --package story --bin inbox
