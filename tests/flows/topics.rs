@@ -22,7 +22,7 @@ fn alerts_go_to_an_existing_topic_in_another_region() -> Result<()> {
         let statements = stack.output("AlertTopicStatements")?;
         ensure!(statements.contains(&topic) && !statements.contains("cloudwatch.amazonaws.com"), "{statements}");
 
-        aws.run_in_shell(&Caller::root(COMPANY), &stack.output("TestMessage")?)?;
+        aws.run_in_shell(&Caller::root(COMPANY), stack.output("TestMessage")?)?;
         let emails = mailbox.emails()?;
         ensure!(emails.len() == 4, "one test message of each kind: {emails:#?}");
         ensure!(emails.iter().all(|mail| mail.body.contains("stack central")), "{emails:#?}");
