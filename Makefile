@@ -26,8 +26,7 @@ LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/private
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTC_WRAPPER= RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
-# `cargo run` and `cargo test` tell what they start of which package it is. ring's build script watches that: a build by
-# make from there, as `sam build` is, would compile ring anew, and with it half of the workspace.
+# cargo sets these for what it starts, such as `sam build`. ring's build script watches them, and would be compiled anew.
 unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
 .PHONY: help setup demo verify install unit flow docs inbox pages test python-tests rust-tests lint static-checks local-build \
@@ -69,20 +68,19 @@ unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAM
 flow: $(AWS_TOOLS) $(SAM_TOOLS) $(MOTO_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
-docs: $(AWS_TOOLS) ## Write docs/checks.md, README's table of the checks, docs/parameters.md, and docs/examples
+docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, docs/parameters.md, docs/command.md's options, examples
 	@.tools/aws/bin/python tools/parameter_page.py
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
 	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.
-	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report --test schemas >/dev/null
+	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report --test documents >/dev/null
 
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
 	@cargo run --quiet --package story --bin inbox
 
 lint: static-checks local-build ## Formatting, ruff, the templates, clippy
 	@echo "==> clippy"
-	@# As a wrapper around the build, clippy shares the compiled dependencies; `cargo clippy` would check the SDK anew,
-	@# which takes two minutes.
+	@# As a wrapper around the build, clippy shares the compiled dependencies: docs/adr/0009-compile-the-sdk-once.md.
 	@RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings" cargo build --quiet --workspace --all-targets
 
 # What needs nothing compiled.

@@ -15,15 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 #[command(
     name = "privatelink-guard",
     version,
-    about = "Checks a self-hosted service that you share with dbt over AWS PrivateLink.",
-    long_about = "Checks a self-hosted service that you share with dbt over AWS PrivateLink, with your own AWS credentials.\n\
-                  It only reads, except for `silence`. `privatelink-guard policy` prints the IAM policy that it needs.",
+    about = "Check a service that you share with dbt over AWS PrivateLink, with your own AWS credentials.\n\
+             Nothing but `silence` changes anything.",
     after_help = "Examples:\n  \
-        privatelink-guard check                                  every endpoint service of the account\n  \
-        privatelink-guard check --stack privatelink-guard        with the settings of the deployed guard\n  \
-        privatelink-guard trace --stack privatelink-guard --last 30m\n  \
-        privatelink-guard status --stack privatelink-guard       what the deployed guard knows\n  \
-        privatelink-guard silence add --stack privatelink-guard --target-group postgres --for 2h --comment \"upgrade\"",
+        privatelink-guard check\n      \
+            every endpoint service of the account and Region\n  \
+        privatelink-guard check --stack privatelink-guard\n      \
+            with the settings of the deployed guard",
     propagate_version = true,
     disable_help_subcommand = true
 )]
@@ -57,16 +55,15 @@ pub enum CliCommand {
     /// Write the request that dbt Support needs to create its endpoint
     #[command(after_help = REQUEST_EXAMPLES)]
     Request(RequestArgs),
-    /// Find where requests stopped in a given time
+    /// Find where dbt's connections stopped in a given time
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
     /// Show what the deployed guard knows, and whether it runs
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Hold back alerts during planned work
-    #[command(after_help = SILENCE_EXAMPLES)]
     Silence(SilenceArgs),
-    /// Print the IAM policy that this command needs
+    /// Print the IAM policy that you need to run privatelink-guard
     #[command(after_help = POLICY_EXAMPLES)]
     Policy(PolicyArgs),
     /// Print completions for a shell
@@ -82,22 +79,15 @@ pub enum CliCommand {
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  privatelink-guard check
-      every endpoint service of the account and Region
   privatelink-guard check --service vpce-svc-0123456789abcdef0 \\
       --dbt-principal arn:aws:iam::<dbt-account-id>:root --ports 5432
   privatelink-guard check --stack privatelink-guard --html report.html
-      the services and settings of the deployed guard, and a page to share
-  privatelink-guard check --load-balancer arn:aws:elasticloadbalancing:...
-      before there is an endpoint service
-  privatelink-guard check --stack privatelink-guard --wait 10m
-      repeatedly, until nothing fails
 
 Exit status:
-  0   no check fails with severity --fail-on or worse, and none is unknown
-  1   such a check fails
-  2   no such check fails, but one is unknown
-  3   nothing could be read: no credentials, stack or network, or a file that cannot be written
+  0   nothing of severity --fail-on or worse fails, and nothing is unknown
+  1   something of that severity fails
+  2   nothing of that severity fails, but something is unknown
+  3   nothing could be read (no credentials, stack or network), or a file could not be written
   64  bad usage";
 
 const REQUEST_EXAMPLES: &str = "\
@@ -106,8 +96,6 @@ Examples:
   privatelink-guard request --service vpce-svc-0123456789abcdef0 \\
       --dbt-principal arn:aws:iam::<dbt-account-id>:root --cidrs <networks> \\
       --environment EMEA --dns git.example.com
-
-The text fills in the template in dbt's guide. Send it to dbt Support.
 
 Exit status:
   0   written
@@ -118,16 +106,13 @@ Exit status:
 
 const TRACE_EXAMPLES: &str = "\
 Examples:
-  privatelink-guard trace --service vpce-svc-0123456789abcdef0 --last 30m
+  privatelink-guard trace --stack privatelink-guard --last 30m
   privatelink-guard trace --service vpce-svc-0123456789abcdef0 \\
-      --from 2026-03-14T09:00:00+01:00 --to 2026-03-14T09:20:00+01:00
-  privatelink-guard trace --stack privatelink-guard \\
       --from '2026-03-14 09:00' --to '2026-03-14 09:20'
-      in this computer's time zone
 
 Exit status:
   0   there is a verdict
-  2   it is unknown where the requests stopped
+  2   it is unknown where the connections stopped
   3   nothing could be read: no credentials, stack or network
   64  bad usage";
 
@@ -137,26 +122,24 @@ Examples:
   privatelink-guard status --stack privatelink-guard --json | jq '.alerts[].summary'
 
 Exit status:
-  0   no alert of severity --fail-on or worse is firing, the functions run, and somebody receives the alerts
-  1   such an alert is firing, a function is silent or had errors, or nobody receives the alerts
+  0   all is well
+  1   an alert of severity --fail-on or worse fires, a function is silent or had
+      errors, or nobody receives the alerts
   2   something is unknown
   3   nothing could be read: no credentials, stack or network
   64  bad usage";
 
-const SILENCE_EXAMPLES: &str = "\
+const ADD_EXAMPLES: &str = "\
 Examples:
   privatelink-guard silence add --stack privatelink-guard --target-group postgres \\
       --for 2h --comment \"database upgrade\"
   privatelink-guard silence add --stack privatelink-guard --check listener.certificate \\
-      --for 1d --comment \"the new certificate comes tomorrow\"
-  privatelink-guard silence list --stack privatelink-guard
-  privatelink-guard silence remove --stack privatelink-guard <ID>";
+      --for 1d --comment \"the new certificate comes tomorrow\"";
 
 const POLICY_EXAMPLES: &str = "\
 Examples:
-  privatelink-guard policy > policy.json
-  aws iam create-policy --policy-name privatelink-guard-check --policy-document file://policy.json
-  privatelink-guard policy --silence";
+  privatelink-guard policy --silence > policy.json
+  aws iam create-policy --policy-name privatelink-guard-check --policy-document file://policy.json";
 
 /// The endpoint services, and what is expected of them.
 #[derive(Debug, Clone, Default, Args)]
@@ -165,26 +148,26 @@ pub struct Subject {
     /// The deployed guard's stack, for its services and settings; the flags below override them
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
-    /// An endpoint service; can be repeated. Default: those of the stack, or all of the account
+    /// An endpoint service; can be repeated. Default: those of the stack, or all of the account and Region
     #[arg(long = "service", alias = "endpoint-service-ids", value_name = "vpce-svc-ID", value_delimiter = ',')]
     pub services: Vec<ServiceId>,
     /// dbt's principal, from dbt Support, or its account id; can be repeated. dbt's pages name account 346425330055 for
     /// its multi-tenant platform on AWS: ask whether that is yours
     #[arg(long = "dbt-principal", alias = "dbt-principals", value_name = "ARN or ACCOUNT", value_delimiter = ',')]
     pub dbt_principals: Vec<String>,
-    /// The ports that dbt connects to: 5432, or 5432+443, or vpce-svc-a=5432,vpce-svc-b=22
+    /// The ports that dbt connects to: 5432, or 5432+443; or by service, vpce-svc-a=5432,vpce-svc-b=22
     #[arg(long, alias = "listener-ports", value_name = "PORTS")]
     pub ports: Option<String>,
     /// The networks that dbt connects from, comma-separated
     #[arg(long, alias = "dbt-cidrs", value_name = "CIDRS")]
     pub cidrs: Option<String>,
-    /// How many dbt endpoints one service accepts; 0 for any number (default: 1)
+    /// How many of dbt's endpoints one service accepts; 0 for any number (default: 1)
     #[arg(long, value_name = "NUMBER")]
     pub max_dbt_endpoints: Option<usize>,
-    /// The only dbt endpoints that some services accept: vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3
+    /// The only endpoints of dbt's that a service accepts: vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3
     #[arg(long, value_name = "ENDPOINTS")]
     pub expected_endpoints: Option<String>,
-    /// An account that is neither dbt's nor untrusted; can be repeated
+    /// The account of another consumer that you trust; can be repeated
     #[arg(long = "known-account", alias = "known-accounts", value_name = "ACCOUNT", value_delimiter = ',')]
     pub known_accounts: Vec<String>,
 }
@@ -195,11 +178,11 @@ pub struct CheckArgs {
     /// The services, and what is expected of them.
     #[command(flatten)]
     pub subject: Subject,
-    /// A Network Load Balancer that has no endpoint service yet
+    /// Instead of a service: a Network Load Balancer that has no endpoint service yet
     #[arg(long, value_name = "ARN", conflicts_with_all = ["services", "stack"])]
     pub load_balancer: Option<Arn>,
     /// The lowest severity whose failure makes the exit status 1
-    #[arg(long, help_heading = "Output", value_enum, default_value_t = FailOn::Warning)]
+    #[arg(long, help_heading = "Output", value_name = "SEVERITY", value_enum, default_value_t = FailOn::Warning)]
     pub fail_on: FailOn,
     /// Check again until nothing fails, for at most this time (10m, 1h)
     #[arg(long, help_heading = "Output", value_name = "DURATION", value_parser = duration)]
@@ -234,26 +217,29 @@ impl FailOn {
     }
 }
 
+/// The heading of `request`'s own flags.
+const REQUESTED: &str = "What to request";
+
 /// `request`.
 #[derive(Debug, Clone, Args)]
 pub struct RequestArgs {
     /// The service, and what is expected of it.
     #[command(flatten)]
     pub subject: Subject,
-    /// What the service is: Postgres, Redshift, GitLab, …
-    #[arg(long, value_name = "NAME")]
+    /// What the service is, such as Postgres, Redshift or GitLab
+    #[arg(long, help_heading = REQUESTED, value_name = "NAME")]
     pub platform: Option<String>,
-    /// The address of your dbt account, such as `ab123.us1.dbt.com`; it names the environment
-    #[arg(long, value_name = "URL", value_parser = AccountUrl::from_str)]
+    /// The address of your dbt account, such as ab123.us1.dbt.com; it names the environment
+    #[arg(long, help_heading = REQUESTED, value_name = "URL", value_parser = AccountUrl::from_str)]
     pub account_url: Option<AccountUrl>,
-    /// dbt's environment that your account is in, if its address does not name it
-    #[arg(long, value_enum, value_name = "ENVIRONMENT")]
+    /// The environment that your dbt account is in, if its address does not name it
+    #[arg(long, help_heading = REQUESTED, value_enum, value_name = "ENVIRONMENT")]
     pub environment: Option<DbtEnvironment>,
     /// The name that dbt connects to if it uses TLS; without it, the service's private DNS name
-    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    #[arg(long, help_heading = REQUESTED, value_name = "NAME", value_parser = host_name)]
     pub dns: Option<String>,
     /// Write the request even if a check fails
-    #[arg(long)]
+    #[arg(long, help_heading = REQUESTED)]
     pub anyway: bool,
 }
 
@@ -327,7 +313,7 @@ pub struct TraceArgs {
     /// The services.
     #[command(flatten)]
     pub subject: Subject,
-    /// The start: RFC 3339, or a local time
+    /// The start: 2026-03-14T09:00:00+01:00, or '2026-03-14 09:00' in this computer's time zone
     #[arg(long, help_heading = TRACED, value_name = "TIME", requires = "to", value_parser = time)]
     pub from: Option<Timestamp>,
     /// The end
@@ -348,7 +334,7 @@ pub struct StatusArgs {
     #[arg(long, value_name = "NAME")]
     pub stack: String,
     /// The lowest severity that makes the exit status 1
-    #[arg(long, help_heading = "Output", value_enum, default_value_t = FailOn::Warning)]
+    #[arg(long, help_heading = "Output", value_name = "SEVERITY", value_enum, default_value_t = FailOn::Warning)]
     pub fail_on: FailOn,
     /// Print JSON (docs/status.schema.json)
     #[arg(long, help_heading = "Output")]
@@ -367,14 +353,17 @@ pub struct SilenceArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum SilenceAction {
     /// Hold back the alerts of some checks
+    #[command(after_help = ADD_EXAMPLES)]
     Add(AddSilenceArgs),
     /// List the silences
+    #[command(after_help = "Example:\n  privatelink-guard silence list --stack privatelink-guard")]
     List {
         /// The deployed guard's stack
         #[arg(long, value_name = "NAME")]
         stack: String,
     },
     /// End a silence
+    #[command(after_help = "Example:\n  privatelink-guard silence remove --stack privatelink-guard <ID>")]
     Remove {
         /// The deployed guard's stack
         #[arg(long, value_name = "NAME")]
@@ -390,14 +379,13 @@ pub struct AddSilenceArgs {
     /// The deployed guard's stack
     #[arg(long, value_name = "NAME")]
     pub stack: String,
-    /// A check's id; can be repeated. "*" for all but connection.untrusted and
-    /// delivery.subscribers, which must be named
+    /// A check's id; can be repeated. "*" for all but connection.untrusted and delivery.subscribers, which must be named
     #[arg(long = "check", value_name = "CHECK", required_unless_present = "target_group")]
     pub checks: Vec<String>,
     /// A resource, as in the alerts; can be repeated. Default: all
     #[arg(long = "resource", value_name = "ARN or ID")]
     pub resources: Vec<String>,
-    /// For work on this target group: all its checks, such as its health, its zones and its security groups
+    /// Instead of --check: all checks of this target group, such as its health, zones and security groups
     #[arg(long, value_name = "ARN or NAME", conflicts_with_all = ["checks", "resources"])]
     pub target_group: Option<String>,
     /// An endpoint service of the stack; can be repeated. Default: all
@@ -414,7 +402,7 @@ pub struct AddSilenceArgs {
 /// `policy`.
 #[derive(Debug, Clone, Args)]
 pub struct PolicyArgs {
-    /// Also allow `silence`, which writes to the guard's table
+    /// Also allow `silence add` and `remove`, which write to the guard's table
     #[arg(long)]
     pub silence: bool,
     /// The deployed guard's stack

@@ -55,15 +55,17 @@ pub fn page(title: &str, messages: &[InboxMessage]) -> String {
          content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<main>\n<h1>{title}</h1>\n"
     );
     for InboxMessage { subject, email, chat, sms } in messages {
-        let (chat, length) = (slack(chat), sms.chars().count());
+        let length = sms.chars().count();
         let _ = writeln!(
             page,
             "<h2>{subject}</h2>\n<div class=\"bodies\">\n\
              <article class=\"email\"><h3>Email, on a phone</h3><strong>{subject}</strong><pre>{}</pre></article>\n\
-             <article class=\"slack chat\"><h3>Slack</h3>{chat}</article>\n\
-             <article class=\"teams chat\"><h3>Microsoft Teams, on a phone</h3>{chat}</article>\n\
+             <article class=\"slack chat\"><h3>Slack</h3>{}</article>\n\
+             <article class=\"teams chat\"><h3>Microsoft Teams, on a phone</h3>{}</article>\n\
              <article class=\"sms\"><h3>Text message, {length} characters</h3>{}</article>\n</div>",
             escape(email.trim_end()),
+            shown(chat, slack),
+            shown(chat, teams),
             escape(sms),
             subject = escape(subject),
         );
@@ -72,37 +74,42 @@ pub fn page(title: &str, messages: &[InboxMessage]) -> String {
     page
 }
 
-fn slack(body: &str) -> String {
+/// A chat message, whose text `markup` turns into HTML.
+fn shown(body: &str, markup: fn(&str) -> String) -> String {
     let Ok(message) = serde_json::from_str::<Value>(body) else { return escape(body) };
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let mut shown =
-        format!("<strong>{}</strong><br>{}", markup(text("/content/title")), markup(text("/content/description")));
-    let steps = message.pointer("/content/nextSteps").and_then(Value::as_array).cloned().unwrap_or_default();
-    if !steps.is_empty() {
-        let steps = steps.iter().filter_map(Value::as_str).map(|step| format!("<li>{}</li>", markup(step)));
-        let _ = write!(shown, "<p><strong>Next steps</strong></p><ul>{}</ul>", steps.collect::<Vec<_>>().concat());
-    }
-    let _ = write!(shown, "<h3>Thread {}</h3>", escape(text("/metadata/threadId")));
-    shown
+    let [title, description] = ["/content/title", "/content/description"].map(|pointer| markup(text(pointer)));
+    // A zero-width space marks a character that is no markup.
+    format!("<strong>{title}</strong><br>{description}<h3>Thread {}</h3>", escape(text("/metadata/threadId")))
+        .replace('\u{200b}', "")
 }
 
-/// Slack's markup as HTML: code, bold and links. A zero-width space marks a character that is no markup.
-fn markup(text: &str) -> String {
+/// Slack's markup as HTML: code, bold and links.
+fn slack(text: &str) -> String {
     let mut html = String::new();
     for (index, block) in text.split("```").enumerate() {
         if index % 2 == 1 {
             let _ = write!(html, "<pre>{}</pre>", escape(block.trim_matches('\n')));
-            continue;
-        }
-        for (index, part) in block.split('`').enumerate() {
-            if index % 2 == 1 {
-                let _ = write!(html, "<code>{}</code>", escape(part));
-            } else {
-                html.push_str(&prose(part));
-            }
+        } else {
+            html.push_str(&inline(block.strip_prefix('\n').unwrap_or(block)));
         }
     }
-    html.replace('\u{200b}', "")
+    html
+}
+
+/// As [`slack`], without blocks, which cards in Teams do not have: their fences stay.
+/// <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format>
+fn teams(text: &str) -> String {
+    text.split("```").map(inline).collect::<Vec<_>>().join("```")
+}
+
+/// Text outside of blocks, with inline code.
+fn inline(text: &str) -> String {
+    let parts = text.split('`').enumerate().map(|(index, part)| match index % 2 {
+        1 => format!("<code>{}</code>", escape(part)),
+        _ => prose(part),
+    });
+    parts.collect()
 }
 
 fn prose(text: &str) -> String {
@@ -132,4 +139,25 @@ fn bold(text: &str) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "*To do:* it, <https://a.example|Console>\n```\naws a '*b*' > c\n```\nCheck `x`";
+
+    #[test]
+    fn a_command_is_a_block_in_slack() {
+        let expected = "<strong>To do:</strong> it, <a href=\"https://a.example\">Console</a><br>\n\
+                        <pre>aws a '*b*' &gt; c</pre>Check <code>x</code>";
+        assert_eq!(slack(TEXT), expected);
+    }
+
+    #[test]
+    fn a_command_has_visible_fences_in_teams() {
+        // Outside of a block, an asterisk is markup.
+        let expected = "Console</a><br>\n```<br>\naws a '<strong>b</strong>' &gt; c<br>\n```<br>\nCheck <code>x</code>";
+        assert!(teams(TEXT).ends_with(expected), "{}", teams(TEXT));
+    }
 }

@@ -1,7 +1,5 @@
 //! The guard's messages as their receivers got them.
 
-use std::fmt::Write;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -117,14 +115,6 @@ impl<'a> Mailbox<'a> {
 pub fn slack(body: &str) -> String {
     let Ok(message) = serde_json::from_str::<Value>(body) else { return format!("not JSON: {body}") };
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let mut shown = format!("{}\n\n{}\n", text("/content/title"), text("/content/description"));
-    let steps = message.pointer("/content/nextSteps").and_then(Value::as_array).cloned().unwrap_or_default();
-    if !steps.is_empty() {
-        shown.push_str("\nNext steps\n");
-        for step in &steps {
-            let _ = writeln!(shown, "  - {}", step.as_str().unwrap_or_default());
-        }
-    }
-    let _ = write!(shown, "\nThread {}", text("/metadata/threadId"));
-    shown.replace('\u{200b}', "")
+    let [title, description, thread] = ["/content/title", "/content/description", "/metadata/threadId"].map(text);
+    format!("{title}\n\n{description}\n\nThread {thread}").replace('\u{200b}', "")
 }

@@ -95,6 +95,7 @@ class Guard:
         done = subprocess.run(["bash", "-ec", command], cwd=folder, text=True, capture_output=True,
                               env={**self.aws.environment(), "PATH": path}, check=False)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def invoked(self, since):
         """How many runs there were that no schedule started."""
@@ -261,7 +262,9 @@ def test_the_commands_in_the_outputs_work(guard, output, runs, tmp_path):
 def test_the_test_message_is_followed_by_that_of_an_alarm(guard, tmp_path):
     """CloudWatch sets the alarm back with its next evaluation."""
     before, last = len(guard.aws.control("invocations", since=0)), len(guard.aws.control("mail"))
-    guard.shell(guard.outputs["TestMessage"], tmp_path)
+    printed = guard.shell(guard.outputs["TestMessage"], tmp_path)
+    assert '"StatusCode": 200' in printed
+    assert not list(tmp_path.iterdir()), "it leaves no file behind"
     assert guard.invoked(before) == 1
     alarmed, over = eventually(lambda: len(guard.announced(last)) > 1 and guard.announced(last))
     assert json.loads(alarmed)["NewStateReason"].startswith("TEST of privatelink-guard: nothing is wrong")

@@ -5,7 +5,8 @@ import pytest
 from rendering import ROOT, source
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "infra/README.md", *PAGES]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(page for folder in ("benches", "docs", "infra", "local-aws")
+                                          for page in (ROOT / folder).rglob("*.md"))])
 FRONT_PAGE = (ROOT / "docs/README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs/dbt-guide.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -128,7 +128,7 @@ def run(monkeypatch, tmp_path):
             command = ["aws", service, operation, *arguments]
         check_names(service, operation, [word[2:].split("=")[0] for word in arguments if word.startswith("--")])
         for word in arguments:
-            if re.match("fileb?://", word):
+            if re.match("fileb?://", word) and not word.endswith(":///dev/stdin"):
                 (tmp_path / word.split("://")[1]).write_text("{}")
             if word == "--payload":
                 # Version 2 wants other values in Base64.

@@ -13,6 +13,7 @@ use guard_core::check::Region;
 use guard_core::config::Settings;
 use guard_core::ids::Arn;
 use guard_core::message::origin::Origin;
+use guard_core::trigger::Trigger;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tracing_subscriber::filter::LevelFilter;
@@ -39,11 +40,17 @@ pub async fn serve(watcher: impl Watcher) -> Result<(), Error> {
             deadline: Deadline::new(time_left(event.context.deadline)),
         };
         let end = invocation.deadline.end;
+        let answer = answer(&invocation.trigger);
         // Boxed, because a run's future is large and its type deeply nested.
         let result = tokio::time::timeout_at(end, Box::pin(pipeline.handle(invocation))).await;
-        result.unwrap_or_else(|_| Err(RunErrors::out_of_time())).map_err(Error::from)
+        result.unwrap_or_else(|_| Err(RunErrors::out_of_time())).map(|()| answer).map_err(Error::from)
     }))
     .await
+}
+
+/// What the function returns after a run without errors. Only who asks for test messages reads it.
+fn answer(trigger: &Trigger) -> Option<&'static str> {
+    (*trigger == Trigger::Test).then_some("The test messages are sent. See that every subscriber receives them.")
 }
 
 /// JSON log lines, as the template's `LogFormat` declares, at the level that Lambda's logging controls set.
@@ -128,6 +135,12 @@ fn of_service(name: &str, service: &str, lookup: impl Fn(&str) -> Option<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_asks_for_test_messages_gets_an_answer() {
+        assert!(answer(&Trigger::Test).unwrap().starts_with("The test messages are sent."));
+        assert_eq!([Trigger::Schedule, Trigger::Heartbeat].each_ref().map(answer), [None, None]);
+    }
 
     #[test]
     fn a_service_specific_variable_overrides_the_global_one() {

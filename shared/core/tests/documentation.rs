@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use guard_core::catalogue::CATALOGUE;
@@ -75,24 +75,52 @@ fn sources(folder: &Path) -> String {
     texts.collect()
 }
 
-/// The names in the last column of the table with this heading.
-fn tests_named_below(page: &str, heading: &str) -> Vec<String> {
-    let rows = page.lines().skip_while(|line| !line.ends_with(&format!("| {heading} |")));
+/// What stands in code in `text`.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The tests in the last column of ARCHITECTURE's table "change one line".
+fn tests_of_the_decision(page: &str) -> Vec<&str> {
+    let rows = page.lines().skip_while(|line| !line.ends_with("| and this test fails |"));
     // Below the heading and its rule.
     let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
-    let columns = rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap());
-    columns.flat_map(|column| column.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    rows.flat_map(|row| code_spans(row.trim_end_matches(" |").rsplit(" | ").next().unwrap())).collect()
+}
+
+/// Each guarantee, with what stands in code behind its `**Tests:**`.
+fn tests_of_the_guarantees(page: &str) -> BTreeMap<&str, Vec<&str>> {
+    let guarantees = page.split("\n### ").skip(1).map(|guarantee| guarantee.split("\n## ").next().unwrap());
+    let tests = guarantees.map(|guarantee| {
+        let tests = guarantee.split("**Tests:**").nth(1).unwrap_or_default();
+        (guarantee.lines().next().unwrap(), code_spans(tests).collect())
+    });
+    tests.collect()
+}
+
+#[test]
+fn every_guarantee_names_its_tests_or_the_command_that_measures() {
+    let (page, makefile) = (document("docs/guarantees.md"), document("Makefile"));
+    let guarantees = tests_of_the_guarantees(&page);
+    assert!(guarantees.len() >= 15, "{guarantees:?}");
+    for (guarantee, tests) in guarantees {
+        let targets = || tests.iter().filter_map(|test| test.strip_prefix("make "));
+        assert!(tests.iter().any(|test| test.contains('_')) || targets().count() > 0, "{guarantee}");
+        assert!(targets().all(|target| makefile.contains(&format!("\n{target}: "))), "{guarantee}: {tests:?}");
+    }
 }
 
 #[test]
 fn every_test_that_the_documentation_names_exists() {
-    let sources: String = ["functions", "shared", "tests"].map(|folder| sources(&repository().join(folder))).concat();
-    let tables = [("docs/threat-model.md", "which test shows it"), ("ARCHITECTURE.md", "and this test fails")];
-    for (page, heading) in tables {
-        let names = tests_named_below(&document(page), heading);
-        assert!(names.len() >= 5, "{page}: {names:?}");
-        let is_missing =
-            |name: &&String| !["fn", "def"].iter().any(|word| sources.contains(&format!("{word} {name}(")));
-        assert_eq!(names.iter().filter(is_missing).collect::<Vec<_>>(), Vec::<&String>::new(), "{page}");
+    let folders = ["cli", "functions", "shared", "tests"];
+    let sources: String = folders.map(|folder| sources(&repository().join(folder))).concat();
+    let (architecture, guarantees) = (document("ARCHITECTURE.md"), document("docs/guarantees.md"));
+    let of_guarantees = tests_of_the_guarantees(&guarantees).into_values().flatten().collect();
+    for names in [tests_of_the_decision(&architecture), of_guarantees] {
+        let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let is_missing = |name: &&str| !["fn", "def"].iter().any(|word| sources.contains(&format!("{word} {name}(")));
+        let names: Vec<&str> = names.into_iter().filter(is_name).collect();
+        assert!(names.len() >= 5, "{names:?}");
+        assert_eq!(names.into_iter().filter(is_missing).collect::<Vec<_>>(), Vec::<&str>::new());
     }
 }

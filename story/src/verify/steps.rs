@@ -218,7 +218,6 @@ pub const TEST_MESSAGE: Chapter = Chapter {
         let command = stage.output(Party::Provider, "TestMessage")?;
         run.step("network-admin runs the stack's output TestMessage", std::slice::from_ref(&command));
         stage.shell(&command)?;
-        std::fs::remove_file(stage.folder.join("test.json"))?;
         run.wait_for("CRITICAL", "load-balancer.security-groups", "TEST: ")?;
         let topic = stage.output(Party::Provider, "AlertTopicArn")?;
         let listed = run.ask(Party::Provider, &format!("sns list-subscriptions-by-topic --topic-arn {topic}"))?;

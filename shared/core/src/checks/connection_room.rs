@@ -100,9 +100,8 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
         true => (
             Severity::Warning,
             format!("{} held: {}", count(held.len(), "dbt request"), endpoints.reason(context)),
-            "The guard has not accepted this request. Another dbt endpoint works or is being set up: if that one is \
-             yours, dbt is not affected. All dbt customers have their endpoints in the same accounts, so either may be \
-             another customer's.",
+            "Another dbt endpoint works or is being set up: if that one is yours, dbt is not affected. All dbt customers \
+             have their endpoints in the same accounts, so either may be another customer's.",
         ),
         false => (
             Severity::Critical,

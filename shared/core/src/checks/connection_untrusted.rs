@@ -211,9 +211,9 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
                 .to_owned()
         }
         (false, ..) => {
-            "First make sure that the account is not dbt's: rejecting cuts its connections. If it is dbt's, add it to \
-             the stack's DbtPrincipals. If it is another consumer of yours, add it to KnownAccounts. Otherwise reject \
-             it with the first command. The second removes its ARN from the allowed principals, if it is there."
+            "If the account is dbt's, add it to DbtPrincipals: rejecting would cut its connections. If it is another \
+             consumer of yours, add it to KnownAccounts. Otherwise reject it with the first command. The second removes \
+             its ARN from the allowed principals, if it is there."
                 .to_owned()
         }
     }
@@ -324,7 +324,14 @@ mod tests {
             ("reject", "true", named, &none, known, "The guard would reject it, but DryRun is on."),
             ("reject", "false", named, &none, None, "The guard cannot read its state table"),
             ("alert", "false", None, &none, known, "EC2 does not name the account, so the guard changes nothing."),
-            ("alert", "false", named, &none, known, "First make sure that the account is not dbt's"),
+            (
+                "alert",
+                "false",
+                named,
+                &none,
+                known,
+                "If the account is dbt's, add it to DbtPrincipals: rejecting would cut",
+            ),
         ];
         for (requests, dry_run, owner, refused, remembered, begins) in table {
             let policy = settings(&[("UNTRUSTED_REQUESTS", requests), ("DRY_RUN", dry_run)]).policy;

@@ -109,8 +109,8 @@ fn remedy(service: &ServiceId, allowed: &[String], missing: &[String], context: 
         .options("add-allowed-principals", missing)
         .options("remove-allowed-principals", excess);
     Remedy::new(
-        "If DbtPrincipals or KnownAccounts is out of date, correct the stack instead. Otherwise run the command. Existing \
-         connections stay open.",
+        "If DbtPrincipals or KnownAccounts is out of date, correct the stack instead. Otherwise correct the allowed \
+         principals. Existing connections stay open.",
         Some(command),
         region.endpoint_service(service.as_str()),
     )

@@ -1,5 +1,8 @@
 //! The custom notification of Amazon Q Developer in chat applications, for Slack and Microsoft Teams.
 //! <https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html>
+//!
+//! It has no `nextSteps`, which are a list of strings at the end: an action stands in the description, with its failure,
+//! and its commands under it in blocks.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -9,8 +12,9 @@ use serde_json::{Value, json};
 use super::escape::{code, markdown, strip_and_cut};
 use super::origin::Origin;
 use super::text::{dropped, runbook};
-use super::{Content, label, lasted, summary, time};
+use super::{Content, Label, lasted, summary, time};
 use crate::alerts::transition::{Kind, Transition};
+use crate::check::Remedy;
 use crate::text::limited;
 
 /// Maximum number of characters of all visible text. Slack's section block holds 3,000.
@@ -54,30 +58,22 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
 struct Shown {
     title: String,
     description: String,
-    next_steps: Vec<String>,
     in_full: usize,
 }
 
 impl Shown {
     fn new(content: &Content<'_>, detail: Detail) -> Self {
-        Self {
-            title: markdown(&format!("{}: {}: {}", content.label, content.name(), content.failure)),
-            description: description(content, detail),
-            next_steps: next_steps(content, detail),
-            in_full: detail.in_full,
-        }
+        Self { title: title(content), description: description(content, detail), in_full: detail.in_full }
     }
 
     /// The fallback for names and texts longer than any intended one.
     fn least(content: &Content<'_>) -> Self {
-        let title = markdown(&format!("{}: {}: {}", content.label, content.name(), content.failure));
         let description = format!("This is too long for chat. The log of {} has all of it.", content.envelope.function);
-        Self { title: title.chars().take(MAX_TITLE).collect(), description, next_steps: Vec::new(), in_full: 0 }
+        Self { title: title(content).chars().take(MAX_TITLE).collect(), description, in_full: 0 }
     }
 
     fn characters(&self) -> usize {
-        let texts = [&self.title, &self.description].into_iter().chain(&self.next_steps);
-        texts.map(|text| text.chars().count()).sum()
+        self.title.chars().count() + self.description.chars().count()
     }
 
     fn notification(&self, content: &Content<'_>) -> Value {
@@ -94,7 +90,6 @@ impl Shown {
                 "textType": "client-markdown",
                 "title": self.title,
                 "description": self.description,
-                "nextSteps": self.next_steps,
                 "keywords": [severity, kind, partition],
             },
             "metadata": {
@@ -108,6 +103,17 @@ impl Shown {
     }
 }
 
+fn title(content: &Content<'_>) -> String {
+    format!("{}: {}", labelled(&content.label), markdown(&format!("{}: {}", content.name(), content.failure)))
+}
+
+/// `🔴 CRITICAL`. The symbol is a character of Unicode, not one of Slack's codes (`:red_circle:`), because Amazon Q sends
+/// the text in the markdown of each platform, and that of Teams has no such codes.
+/// <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format>
+fn labelled(label: &Label) -> String {
+    format!("{} {label}", label.symbol)
+}
+
 fn description(content: &Content<'_>, detail: Detail) -> String {
     let mut text = format!("*{}*, {}\n", markdown(&content.service()), markdown(&content.envelope.origin.describe()));
     if let Some(banner) = &content.banner {
@@ -116,13 +122,13 @@ fn description(content: &Content<'_>, detail: Detail) -> String {
     for transition in content.transitions.iter().take(detail.in_full) {
         // With one transition, the message's title already names it.
         if content.transitions.len() > 1 {
-            let _ = writeln!(text, "*{}: {}*", label(transition), markdown(&summary(transition)));
+            let _ = writeln!(text, "*{}*", line(transition));
         }
-        text.push_str(&full(transition, content.envelope.origin, detail.evidence));
+        text.push_str(&full(transition, content.envelope.origin, detail));
     }
     let rest = content.transitions.get(detail.in_full..).unwrap_or_default();
     for transition in rest.iter().take(detail.listed) {
-        let _ = writeln!(text, "{}: {}", label(transition), markdown(&summary(transition)));
+        let _ = writeln!(text, "{}", line(transition));
     }
     let more = rest.len().saturating_sub(detail.listed);
     if more > 0 {
@@ -134,7 +140,13 @@ fn description(content: &Content<'_>, detail: Detail) -> String {
     text.trim_end().to_owned()
 }
 
-fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String {
+/// `🔴 CRITICAL: 2 of 3 targets unhealthy in pg`.
+fn line(transition: &Transition) -> String {
+    format!("{}: {}", labelled(&Label::new(transition)), markdown(&summary(transition)))
+}
+
+/// A transition in full. As in an email, the action stands before the evidence.
+fn full(transition: &Transition, origin: &Origin, detail: Detail) -> String {
     let finding = &transition.finding;
     let since = time(transition.since);
     let mut text = match transition.kind {
@@ -154,12 +166,8 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
         if let Some(cause) = &finding.cause {
             let _ = writeln!(text, "CloudTrail reports: `{}`", code(&cause.to_string()));
         }
-        if max_evidence > 0 && !finding.evidence.is_empty() {
-            let evidence = limited(finding.evidence.iter().map(|line| code(line)).collect(), max_evidence);
-            let _ = writeln!(text, "```\n{}\n```", evidence.join("\n"));
-        } else if !finding.evidence.is_empty() {
-            text.push_str("The function's log has the evidence.\n");
-        }
+        text.push_str(&to_do(&finding.remedy, detail.commands));
+        text.push_str(&evidence(&finding.evidence, detail.evidence));
     }
     if transition.kind != Kind::Notice {
         let runbook = runbook(transition, origin).map(|link| format!(", <{link}|runbook>"));
@@ -169,38 +177,45 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
     text
 }
 
-fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
-    let mut steps: Vec<String> = Vec::new();
-    for step in content.transitions.iter().take(detail.in_full).filter_map(|step| next_step(step, detail.commands)) {
-        if !steps.contains(&step) {
-            steps.push(step);
-        }
+/// The action, and each of its commands in a block of its own: one may be the alternative to another. Empty if there is
+/// nothing to do.
+fn to_do(remedy: &Remedy, with_commands: bool) -> String {
+    if remedy.nothing_to_do {
+        return String::new();
     }
-    steps
+    let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));
+    let mut text = format!("*To do:* {}{}\n", markdown(&remedy.action), console.unwrap_or_default());
+    match &remedy.command {
+        // A command contains no back-tick, because its arguments are restricted.
+        Some(commands) if with_commands => text.extend(commands.lines().map(block)),
+        Some(_) => text.push_str("The command is too long for chat; the function's log has it.\n"),
+        None => {}
+    }
+    text
 }
 
-/// The next step of a transition; `None` if it needs none.
-fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
-    let remedy = &transition.finding.remedy;
-    if transition.kind == Kind::Resolved || remedy.nothing_to_do {
-        return None;
+fn evidence(lines: &[String], max: usize) -> String {
+    match max {
+        _ if lines.is_empty() => String::new(),
+        0 => "The function's log has the evidence.\n".to_owned(),
+        _ => format!("Evidence:\n{}", block(&limited(lines.iter().map(|line| code(line)).collect(), max).join("\n"))),
     }
-    // A command contains no back-tick, because its arguments are restricted.
-    let command = remedy.command.as_ref().map(|commands| match with_command {
-        true => format!(" `{}`", commands.replace('\n', "` `")),
-        false => " (The command is too long for chat; the function's log has it.)".to_owned(),
-    });
-    let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));
-    Some(format!("{}{}{}", markdown(&remedy.action), command.unwrap_or_default(), console.unwrap_or_default()))
+}
+
+/// A code block. A long line in it wraps, and is copied as one line. Cards in Teams have no code blocks: they show the
+/// fences, around the same lines.
+/// <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format>
+fn block(text: &str) -> String {
+    format!("```\n{text}\n```\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::alerts::record::Partition;
-    use crate::check::{Finding, Remedy, Severity};
+    use crate::check::{Finding, Severity};
     use crate::message::Envelope;
-    use crate::testing::{at, finding, origin, service};
+    use crate::testing::{at, examples, finding, origin, service};
 
     fn transition(kind: Kind, finding: Finding) -> Transition {
         Transition::new(kind, ("target-group.health", "pg"), "incident", finding, at(8, 0))
@@ -228,27 +243,71 @@ mod tests {
         let expected = "*vpce-svc-00000000000000001*, account 111122223333, eu-central-1, stack privatelink-guard\n\
                         Since 2026-03-14 08:00:00 UTC.\n\
                         dbt still gets through.\n\
+                        *To do:* Start them. <https://eu-central-1.console.aws.amazon.com/ec2/home|Console>\n\
+                        ```\naws elbv2 describe-target-health\n```\n\
+                        Evidence:\n\
                         ```\nhealthy: 1 of 3 (1 in eu-central-1a)\n```\n\
                         Check `target-group.health`, <https://wiki.example.com/checks.md#target-group.health|runbook>";
         assert_eq!(description_of(1, 5), expected);
     }
 
+    /// The text of the code blocks.
+    fn blocks(text: &str) -> Vec<&str> {
+        text.split("```").skip(1).step_by(2).map(|block| block.trim_matches('\n')).collect()
+    }
+
     #[test]
-    fn each_command_of_a_remedy_has_its_own_code_span() {
-        let mut finding = finding(Severity::Critical);
-        finding.remedy.command = Some("aws a b\naws c d".to_owned());
-        let step = next_step(&transition(Kind::Firing, finding), true).unwrap();
-        assert!(step.starts_with("Start them. `aws a b` `aws c d` <"), "{step}");
+    fn the_blocks_are_exactly_the_commands_of_the_remedy() {
+        for (name, message) in examples() {
+            let data: Value = serde_json::from_str(&message.data).unwrap();
+            let chat: Value = serde_json::from_str(&message.chat).unwrap();
+            let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
+            // A block of evidence begins behind its title.
+            let shown = description.split("Evidence:\n```\n").enumerate().map(|(index, part)| match index {
+                0 => part,
+                _ => part.split_once("```").unwrap().1,
+            });
+            let shown = shown.flat_map(blocks).collect::<Vec<_>>().join("\n");
+            let firing = data["transitions"].as_array().unwrap().iter().filter(|it| it["kind"] != "resolved");
+            let commands: Vec<&str> = firing.filter_map(|it| it.pointer("/remedy/command")?.as_str()).collect();
+            assert_eq!(shown, commands.join("\n"), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_command_of_a_remedy_has_its_own_block() {
+        let command = Some("aws a b && aws c d\naws e 'f g' --h i".to_owned());
+        let text = to_do(&Remedy { command, ..Remedy::new("Do it.", None, None) }, true);
+        assert!(text.starts_with("*To do:* Do it.\n```\n"), "{text}");
+        assert_eq!(blocks(&text), ["aws a b && aws c d", "aws e 'f g' --h i"]);
+    }
+
+    #[test]
+    fn each_severity_and_a_resolved_alert_have_a_symbol() {
+        let labelled = |kind, severity| labelled(&Label::new(&transition(kind, finding(severity))));
+        assert_eq!(labelled(Kind::Firing, Severity::Critical), "🔴 CRITICAL");
+        assert_eq!(labelled(Kind::Firing, Severity::Warning), "🟠 WARNING");
+        assert_eq!(labelled(Kind::Firing, Severity::Info), "🔵 INFO");
+        assert_eq!(labelled(Kind::Reminder, Severity::Warning), "🟠 STILL WARNING, day 1");
+        assert_eq!(labelled(Kind::Resolved, Severity::Critical), "✅ RESOLVED");
+        assert_eq!(labelled(Kind::Notice, Severity::Info), "⚪ NOTICE");
+        let milder = Transition { no_longer: Some(Severity::Critical), ..fired() };
+        let milder = Transition { kind: Kind::Notice, finding: finding(Severity::Info), ..milder };
+        assert_eq!(super::labelled(&Label::new(&milder)), "🔵 INFO");
+        assert_eq!(
+            with_content(&[fired()], title),
+            "🔴 CRITICAL: vpce-svc-00000000000000001: 2 of 3 targets unhealthy in pg"
+        );
     }
 
     #[test]
     fn transitions_are_described_then_listed_then_counted() {
         let counts = |number: usize, in_full: usize| {
             let description = description_of(number, in_full);
-            let titles = description.matches("*CRITICAL: 2 of 3 targets unhealthy in pg*").count();
+            let titles = description.matches("*🔴 CRITICAL: 2 of 3 targets unhealthy in pg*").count();
             let described = description.matches("Check `target-group.health`").count();
             assert_eq!(titles, described);
-            let listed = description.lines().filter(|line| line.starts_with("CRITICAL: ")).count();
+            let listed = description.lines().filter(|line| line.starts_with("🔴 CRITICAL: ")).count();
             let more = description.lines().find_map(|line| line.strip_prefix("And ")).map(ToOwned::to_owned);
             assert_eq!(description.contains("The log of health-watcher has everything"), described < number);
             (described, listed, more)
@@ -267,15 +326,8 @@ mod tests {
 
     #[test]
     fn the_description_announces_omitted_evidence() {
-        let described = |evidence: &[&str], max_evidence| {
-            let evidence = evidence.iter().map(ToString::to_string).collect();
-            full(
-                &transition(Kind::Firing, Finding { evidence, ..finding(Severity::Critical) }),
-                &origin(),
-                max_evidence,
-            )
-        };
-        let (left_out, block) = ("The function's log has the evidence.", "```\nhealthy: 1 of 3\n```");
+        let described = |lines: &[&str], max| evidence(&lines.iter().map(ToString::to_string).collect::<Vec<_>>(), max);
+        let (left_out, block) = ("The function's log has the evidence.", "Evidence:\n```\nhealthy: 1 of 3\n```");
         assert!(described(&["healthy: 1 of 3"], 3).contains(block));
         let none = described(&["healthy: 1 of 3"], 0);
         assert!(none.contains(left_out) && !none.contains("```"), "{none}");
@@ -284,17 +336,19 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_without_an_action_has_no_next_step() {
-        let step = |kind, action: &str, command: Option<&str>| {
-            let command = command.map(ToOwned::to_owned);
-            let remedy = Remedy { command, ..Remedy::new(action, None, None) };
-            next_step(&transition(kind, Finding { remedy, ..finding(Severity::Info) }), true)
-        };
-        let nothing = Finding { remedy: Remedy::nothing("Nothing.", None), ..finding(Severity::Info) };
-        assert_eq!(next_step(&transition(Kind::Notice, nothing), true), None);
-        assert_eq!(step(Kind::Resolved, "Start them.", Some("aws elbv2 help")), None);
-        assert_eq!(step(Kind::Firing, "Start them.", None).as_deref(), Some("Start them."));
-        let both = step(Kind::Firing, "Nothing is lost; look.", Some("aws elbv2 help"));
-        assert_eq!(both.as_deref(), Some("Nothing is lost; look. `aws elbv2 help`"));
+    fn a_transition_without_an_action_has_nothing_to_do() {
+        assert_eq!(to_do(&Remedy::nothing("Nothing.", None), true), "");
+        assert_eq!(to_do(&Remedy::new("Start them.", None, None), true), "*To do:* Start them.\n");
+        let resolved = transition(Kind::Resolved, finding(Severity::Critical));
+        assert!(!full(&resolved, &origin(), DETAILS[0]).contains("Start them."));
+    }
+
+    #[test]
+    fn a_command_that_does_not_fit_is_in_the_log() {
+        let remedy = Remedy { command: Some("aws a b".to_owned()), ..Remedy::new("Do it.", None, None) };
+        assert_eq!(
+            to_do(&remedy, false),
+            "*To do:* Do it.\nThe command is too long for chat; the function's log has it.\n"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Escaping of text from AWS, which is not trusted. Names and reasons lose their invisible characters in every body,
 //! and in chat also everything that could become markup.
 
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
 use crate::text::strip_invisible;
 
 /// Maximum length of a line from AWS.
@@ -26,7 +28,7 @@ pub(super) fn ascii(text: &str, max: usize) -> String {
 /// that the text looks the same and forms nothing.
 pub(super) fn markdown(text: &str) -> String {
     let mut safe = String::new();
-    let text = strip_and_cut(text);
+    let text = without_symbols(text);
     for (index, c) in text.char_indices() {
         safe.push(c);
         let opens = matches!(c, '*' | '_' | '~' | '`' | '[' | ']' | '<' | '>' | '!' | '#' | '@');
@@ -48,12 +50,30 @@ fn is_emoji_code(text: &str) -> bool {
 /// Literal text, for use between back-ticks.
 pub(super) fn code(text: &str) -> String {
     // Slack parses a `<` even in code.
-    strip_and_cut(text).replace('`', "'").replace('<', "<\u{200b}")
+    without_symbols(text).replace('`', "'").replace('<', "<\u{200b}")
+}
+
+/// The text after [`strip_and_cut`], with question marks for symbols: in chat, a coloured one is what people look at
+/// first, and all of them are ours. Emoji and shapes are other symbols, and an enclosing mark draws a circle.
+/// <https://www.unicode.org/reports/tr44/#General_Category_Values>
+fn without_symbols(text: &str) -> String {
+    let is_symbol =
+        |c: char| matches!(c.general_category(), GeneralCategory::OtherSymbol | GeneralCategory::EnclosingMark);
+    strip_and_cut(text).chars().map(|c| if is_symbol(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_brings_no_symbol_into_chat() {
+        for symbol in ["🔴", "🟠", "🔵", "✅", "⚪", "🟢", "⚠", "✔", "●", "\u{20dd}"] {
+            assert_eq!(markdown(&format!("pg {symbol}{symbol} ok")), "pg ?? ok");
+            assert_eq!(code(&format!("{symbol} CRITICAL")), "? CRITICAL");
+        }
+        assert_eq!(markdown("Zürich 東京, 10 €, 5 → 6"), "Zürich 東京, 10 €, 5 → 6");
+    }
 
     #[test]
     fn an_emoji_code_or_an_address_in_a_name_forms_no_markup() {

@@ -14,6 +14,7 @@ pub use self::json::AlertMessage;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter};
 
 use jiff::Timestamp;
 
@@ -83,7 +84,7 @@ pub struct Envelope<'a> {
 
 struct Content<'a> {
     envelope: Envelope<'a>,
-    label: String,
+    label: Label,
     failure: String,
     /// The failure without its duration, for a subject that is too short for both.
     short_failure: String,
@@ -147,7 +148,7 @@ impl<'a> Content<'a> {
         };
         Self {
             envelope,
-            label: outboxes.first().map_or("NOTICE".to_owned(), |outbox| outbox_label(outbox)),
+            label: outboxes.first().map_or(Label::notice(), |outbox| outbox_label(outbox)),
             failure: outboxes.first().map_or(String::new(), |outbox| outbox_summary(outbox, summary)) + &others,
             short_failure: outboxes.first().map_or(String::new(), |outbox| outbox_summary(outbox, short_summary))
                 + &others,
@@ -182,7 +183,7 @@ impl<'a> Content<'a> {
 
     fn subject_of(&self, failure: &str) -> String {
         let failure = strip_and_cut(failure);
-        let rest = MAX_SUBJECT.saturating_sub(self.label.len() + "[] : ".len() + failure.chars().count());
+        let rest = MAX_SUBJECT.saturating_sub(self.label.words.len() + "[] : ".len() + failure.chars().count());
         let name = ascii(&self.name(), rest.clamp(MIN_NAME, MAX_NAME));
         format!("[{}] {name}: {failure}", self.label)
     }
@@ -239,14 +240,43 @@ fn worst<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Severity 
     transitions.into_iter().map(|transition| transition.finding.severity).max().unwrap_or(Severity::Info)
 }
 
-/// The label in front, in words, because colour must not be the only sign.
-fn label(transition: &Transition) -> String {
-    let severity = || transition.finding.severity.as_str().to_uppercase();
-    match transition.kind {
-        Kind::Resolved => "RESOLVED".to_owned(),
-        Kind::Notice if transition.no_longer.is_none() => "NOTICE".to_owned(),
-        Kind::Firing | Kind::Notice => severity(),
-        Kind::Reminder => format!("STILL {}, day {}", severity(), day(transition)),
+/// The label in front: words, because colour must not be the only sign, and a symbol, which chat shows before them.
+struct Label {
+    /// A coloured picture by itself: without an invisible character that asks for one, as `⚠` needs it.
+    /// <https://www.unicode.org/Public/UCD/latest/ucd/emoji/emoji-data.txt>
+    symbol: char,
+    words: String,
+}
+
+impl Label {
+    fn new(transition: &Transition) -> Self {
+        let severity = transition.finding.severity;
+        let (circle, word) = (circle(severity), severity.as_str().to_uppercase());
+        match transition.kind {
+            Kind::Resolved => Self { symbol: '✅', words: "RESOLVED".to_owned() },
+            Kind::Notice if transition.no_longer.is_none() => Self::notice(),
+            Kind::Firing | Kind::Notice => Self { symbol: circle, words: word },
+            Kind::Reminder => Self { symbol: circle, words: format!("STILL {word}, day {}", day(transition)) },
+        }
+    }
+
+    fn notice() -> Self {
+        Self { symbol: '⚪', words: "NOTICE".to_owned() }
+    }
+}
+
+/// The words.
+impl Display for Label {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+fn circle(severity: Severity) -> char {
+    match severity {
+        Severity::Critical => '🔴',
+        Severity::Warning => '🟠',
+        Severity::Info => '🔵',
     }
 }
 
@@ -256,9 +286,9 @@ fn day(transition: &Transition) -> i64 {
 }
 
 /// The label of a record's transitions. An alert that fired and resolved since the last message keeps its firing label.
-fn outbox_label(outbox: &[Transition]) -> String {
+fn outbox_label(outbox: &[Transition]) -> Label {
     let fired = outbox.iter().find(|transition| transition.kind == Kind::Firing);
-    fired.or(outbox.last()).map_or("NOTICE".to_owned(), label)
+    fired.or(outbox.last()).map_or(Label::notice(), Label::new)
 }
 
 fn outbox_summary(outbox: &[Transition], summary: fn(&Transition) -> String) -> String {
@@ -298,6 +328,7 @@ mod tests {
     use serde_json::Value;
 
     use jiff::SignedDuration;
+    use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
     use super::*;
     use crate::check::Finding;
@@ -531,20 +562,29 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_message() {
         let fake = Finding {
-            summary: "target group *[ok](http://x)*\n[RESOLVED] all is well".to_owned(),
-            evidence: vec!["```\nall is well".to_owned()],
+            summary: "target group *[ok](http://x)*\n[RESOLVED] ✅ all is well".to_owned(),
+            evidence: vec!["```\n✅ all is well".to_owned()],
             ..finding(Severity::Critical)
         };
         let fake = Transition { finding: fake, ..transition(Kind::Firing, Severity::Critical) };
-        let name = "pg\r\nSubject: \u{202e}fine\u{200b}";
+        let name = "pg\r\nSubject: \u{202e}fine\u{200b} ✅✔\u{fe0f}🟢 RESOLVED :white_check_mark:";
         let message = message_of(&Partition::Service(service(1)), Some(name), &[&[fake]]);
         assert!(!message.text.lines().any(|line| line.starts_with("[RESOLVED]")), "{}", message.text);
-        assert!(message.text.starts_with("Endpoint service pg Subject: fine (vpce-svc-"), "{}", message.text);
+        assert!(
+            message.text.starts_with("Endpoint service pg Subject: fine ✅✔🟢 RESOLVED :white_check_mark: (vpce-svc-"),
+            "{}",
+            message.text
+        );
         assert!(!message.subject.contains('\n'));
         let chat: Value = serde_json::from_str(&message.chat).unwrap();
         let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
         assert!(!description.contains("[ok](http"), "{description}");
-        assert_eq!(description.matches("```").count(), 2, "one block, opened and closed by us: {description}");
+        assert_eq!(description.matches("```").count(), 4, "two blocks, opened and closed by us: {description}");
+        let title = chat.pointer("/content/title").unwrap().as_str().unwrap();
+        assert!(title.starts_with("🔴 CRITICAL: pg Subject: fine ??? RESOLVED :\u{200b}white"), "{title}");
+        let symbols =
+            |text: &str| text.chars().filter(|c| c.general_category() == GeneralCategory::OtherSymbol).count();
+        assert_eq!((symbols(title), symbols(description)), (1, 0), "only the label's own: {title} {description}");
     }
 
     #[test]
@@ -554,9 +594,8 @@ mod tests {
         assert_eq!((chat["version"].as_str(), chat["source"].as_str()), (Some("1.0"), Some("custom")));
         assert_eq!(chat.pointer("/content/textType").unwrap(), "client-markdown");
         assert_eq!(chat.pointer("/metadata/threadId").unwrap(), "vpce-svc-00000000000000001-1773475200");
-        let step = chat.pointer("/content/nextSteps/0").unwrap().as_str().unwrap();
-        assert!(step.contains("aws elbv2 describe-target-health"), "{step}");
         let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
+        assert!(description.contains("aws elbv2 describe-target-health"), "{description}");
         let check = "Check `target-group.health`, <https://wiki.example.com/checks.md#target-group.health|runbook>";
         assert!(description.contains(check), "{description}");
         assert!(!message.chat.contains("email"), "who reads chat may get no email");
@@ -567,10 +606,7 @@ mod tests {
     /// The visible text of a chat message.
     fn shown(message: &Message) -> usize {
         let chat: Value = serde_json::from_str(&message.chat).unwrap();
-        let content = &chat["content"];
-        let steps = content["nextSteps"].as_array().unwrap().iter();
-        let texts = [&content["title"], &content["description"]].into_iter().chain(steps);
-        texts.map(|text| text.as_str().unwrap().chars().count()).sum()
+        ["title", "description"].map(|text| chat["content"][text].as_str().unwrap().chars().count()).iter().sum()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::escape::strip_and_cut;
 use super::origin::Origin;
-use super::{Content, MAX_LISTED, label, lasted, summary, time};
+use super::{Content, Label, MAX_LISTED, lasted, summary, time};
 use crate::alerts::record::Partition;
 use crate::alerts::transition::{Kind, Transition};
 use crate::catalogue;
@@ -51,7 +51,7 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
     }
     let lines = rest.iter().take(MAX_LISTED);
     let lines: Vec<String> =
-        lines.map(|transition| format!("[{}] {}", label(transition), summary(transition))).collect();
+        lines.map(|transition| format!("[{}] {}", Label::new(transition), summary(transition))).collect();
     let more = match rest.len().saturating_sub(MAX_LISTED) {
         0 => String::new(),
         more => format!("And {more} more.\n"),
@@ -66,7 +66,7 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
 /// A transition in full. The action stands before the evidence, because people read alerts at night, on a phone.
 fn full(transition: &Transition, origin: &Origin) -> String {
     let finding = &transition.finding;
-    let mut text = format!("{}\n", strip_and_cut(&format!("[{}] {}", label(transition), finding.summary)));
+    let mut text = format!("{}\n", strip_and_cut(&format!("[{}] {}", Label::new(transition), finding.summary)));
     let _ = match transition.kind {
         Kind::Reminder => writeln!(text, "Firing for {}, since {}.", lasted(transition), time(transition.since)),
         Kind::Notice => writeln!(text, "{}.", time(transition.at)),
