@@ -430,16 +430,16 @@ pub struct PolicyArgs {
     /// The guard's stack
     #[arg(long, value_name = "NAME", default_value = "privatelink-guard")]
     pub stack: String,
-    /// Print what a role of the guard needs instead, by the parameters of the deployed stack
+    /// Print what a role of the guard must be allowed instead, with the deployed stack's parameters
     #[arg(long, help_heading = ROLES, value_enum, value_name = "ROLE")]
     pub role: Option<GuardRole>,
     /// Print who must be able to assume that role: its trust policy
     #[arg(long, help_heading = ROLES, requires = "role")]
     pub trust: bool,
-    /// The account of a stack that is not deployed yet: AWS is not asked, and what --set does not name is the default
+    /// The account of a stack that is not deployed yet: AWS is not asked, and --set has all that is not the default
     #[arg(long, help_heading = ROLES, requires = "role", value_name = "ACCOUNT", value_parser = account)]
     pub account: Option<String>,
-    /// A parameter of the stack that is to be another one; can be repeated
+    /// A parameter that will be deployed with another value; can be repeated
     #[arg(long, help_heading = ROLES, requires = "role", value_name = "Name=value", value_parser = parameter)]
     pub set: Vec<(String, String)>,
 }
