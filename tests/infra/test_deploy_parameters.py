@@ -210,12 +210,12 @@ def test_a_role_of_another_account_is_refused_by_name(template):
     parameters.check_roles({**template.defaults, **deployed(ConnectionAcceptorRoleArn=ROLE)}, "111122223333")
 
 
-def test_a_role_that_is_no_arn_is_refused_before_it_is_taken_apart(template):
+def test_a_role_that_is_no_arn_is_refused_first(template):
     with pytest.raises(Problem, match=r"ConnectionAcceptorRoleArn=.acceptor. must be empty or the ARN of a role"):
         template.check(deployed(ConnectionAcceptorRoleArn="acceptor"), "eu-central-1")
 
 
-def test_ones_own_roles_are_a_caution_with_the_commands_that_print_what_they_need(template):
+def test_own_roles_are_a_caution_with_the_commands_to_print_them(template):
     def cautions(old, new):
         return list(parameters.own_roles(old, new, "111122223333", "eu-central-1", "guard"))
     old = {**template.defaults, **deployed()}

@@ -94,7 +94,7 @@ def actions_of(statements):
     return {action for statement in statements for action in many(statement["Action"])}
 
 
-def test_with_roles_of_your_own_the_documented_statements_can_go():
+def test_with_own_roles_the_documented_statements_can_go():
     page = (ROOT / "docs/permissions.md").read_text(encoding="utf-8")
     [named] = re.findall(r"the statements\s+`(\w+)`\s+and\s+`(\w+)`\s+can go", page)
     assert set(named) < {statement["Sid"] for statement in POLICY["Statement"]}
