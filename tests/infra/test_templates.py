@@ -257,7 +257,8 @@ def test_nobody_can_run_commands_from_a_channel():
     assert len(channels) == 2
     for properties in channels:
         assert properties["GuardrailPolicies"] == [{"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/AWSDenyAll"}]
-        assert properties["IamRoleArn"] == {"Fn::GetAtt": ["Role", "Arn"]}
+        assert properties["IamRoleArn"] == {
+            "Fn::If": ["CreatesRole", {"Fn::GetAtt": ["Role", "Arn"]}, {"Ref": "RoleArn"}]}
         assert properties["SnsTopicArns"] == [{"Ref": "AlertTopicArn"}]
     role = resources["Role"]["Properties"]
     assert set(role) == {"AssumeRolePolicyDocument", "Path", "PermissionsBoundary"}, "no permissions"

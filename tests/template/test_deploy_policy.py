@@ -12,6 +12,7 @@ import subprocess
 import cfnlint
 import pytest
 from rendering import ROOT, SLACK, TEAMS, many, render, render_chat
+from test_own_roles import own
 from test_policies import fits, known
 
 POLICY = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
@@ -63,11 +64,19 @@ def is_used(action):
     return action not in UNUSED and action.split(":")[0] not in UNUSED
 
 
+# With everything that needs a resource of its own.
+EVERYTHING = {"Heartbeat": "weekly", "CrossZone": "enforce", "AlertEmail": "a@example.com", "FlowLogGroup": "flows",
+              **SLACK, **TEAMS}
+
+
 @pytest.fixture(scope="module")
 def needed():
     """The permissions of every resource type that the stack can have."""
-    everything = [render(Heartbeat="weekly", CrossZone="enforce", AlertEmail="a@example.com", FlowLogGroup="flows",
-                         **SLACK), render_chat(**SLACK, **TEAMS)]
+    return needed_with()
+
+
+def needed_with(**roles):
+    everything = [render(**EVERYTHING, **roles), render_chat(**SLACK, **TEAMS, **roles)]
     kinds = {resource["Type"] for rendered in everything for resource in rendered.resources.values()}
     schemas = {schema["typeName"]: schema for path in
                (pathlib.Path(cfnlint.__file__).parent / "data/schemas/resources").glob("*.json")
@@ -78,8 +87,22 @@ def needed():
 
 
 def test_it_allows_what_the_resources_and_the_command_need_and_nothing_else(needed):
-    allowed = {action for statement in POLICY["Statement"] for action in many(statement["Action"])}
-    assert allowed == {action for action in needed if is_used(action)} | DIRECT
+    assert actions_of(POLICY["Statement"]) == {action for action in needed if is_used(action)} | DIRECT
+
+
+def actions_of(statements):
+    return {action for statement in statements for action in many(statement["Action"])}
+
+
+def test_with_own_roles_the_documented_statements_can_go():
+    page = (ROOT / "docs/permissions.md").read_text(encoding="utf-8")
+    [named] = re.findall(r"the statements\s+`(\w+)`\s+and\s+`(\w+)`\s+can go", page)
+    assert set(named) < {statement["Sid"] for statement in POLICY["Statement"]}
+    left = [statement for statement in POLICY["Statement"] if statement["Sid"] not in named]
+    # SNS reads roles for the logs of deliveries and for subscriptions of Firehose: the stack has neither.
+    needed = needed_with(**own()) - {"iam:GetRole"}
+    assert actions_of(left) == {action for action in needed if is_used(action)} | DIRECT
+    assert {action for action in actions_of(left) if action.startswith("iam:")} == {"iam:PassRole"}
 
 
 def test_nothing_is_excluded_that_no_resource_could_need(needed):
