@@ -197,3 +197,16 @@ fn bold(text: &str) -> String {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_of_slack_draws_the_symbols_of_severities() {
+        let chat = serde_json::json!({"content": {"title": "🔴 CRITICAL: postgres"}}).to_string();
+        let bodies = serde_json::json!({"default": "🔴", "https": chat, "sms": ""}).to_string();
+        let [(_, in_chat), _] = pictures(&InboxMessage::new("[CRITICAL] postgres", &bodies).unwrap());
+        assert!(in_chat.contains("background: #dd2e44\"></span> CRITICAL: postgres"), "{in_chat}");
+    }
+}

@@ -28,7 +28,7 @@ def test_the_photographs_show_the_pages_as_they_are(printed):
     assert json.loads(MANIFEST.read_text(encoding="utf-8")) == manifest(printed), "run `make pictures`"
 
 
-def test_every_picture_is_in_a_document_in_both_schemes_and_in_words():
+def test_every_picture_is_shown_in_both_schemes_and_in_words():
     shown = [(page, *picture) for page in DOCUMENTS for picture in PICTURE.findall(page.read_text(encoding="utf-8"))]
     assert {page.parent / path for page, dark, _, light in shown for path in (dark, light)} == FILES
     for _, dark, alt, light in shown:
