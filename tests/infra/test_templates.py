@@ -335,6 +335,16 @@ def test_the_execution_role_has_the_name_that_both_permission_models_take():
     assert STACKSET["Parameters"]["ExecutionRoleName"]["Default"] == name
 
 
+def test_the_documented_sed_gives_the_roles_template_its_account(tmp_path):
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"(?m)^ +(sed .*) > role\.yaml$", page)
+    done = subprocess.run(["sh", "-c", command.replace("<management account>", "999988887777")], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
+    (tmp_path / "role.yaml").write_text(done.stdout, encoding="utf-8")
+    [parameter] = load(tmp_path / "role.yaml")["Parameters"].values()
+    assert parameter["Default"] == "999988887777"
+
+
 def test_the_execution_role_allows_what_the_deployer_may_but_the_bucket():
     """And nothing of the account's own besides, but the code and the stacks of stack sets."""
     [policy] = EXECUTION_ROLE["Resources"]["Role"]["Properties"]["ManagedPolicyArns"]
