@@ -68,9 +68,10 @@ unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAM
 flow: $(AWS_TOOLS) $(SAM_TOOLS) $(MOTO_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
-docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, docs/parameters.md, docs/command.md's options, examples
+docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, docs/parameters.md, docs/command.md's options, examples, infra/stackset*.yaml
 	@.tools/aws/bin/python tools/parameter_page.py
 	@.tools/aws/bin/python tools/role_templates.py
+	@.tools/aws/bin/python tools/stackset.py
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
 	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.
@@ -206,7 +207,7 @@ deploy: $(AWS_TOOLS) ## Deploy with your credentials; SET="Name=value ..." chang
 	@MAKE=$(THIS_MAKE) .tools/aws/bin/python infra/deploy.py
 
 # Its settings are documented in infra/package.py.
-package: $(AWS_TOOLS) ## Upload what was built for infra/stackset.yaml: PREFIX=... REGIONS="... ..." [READERS=...] [BUILD=...]
+package: $(AWS_TOOLS) ## Upload what was built, for StackSets and Terraform: PREFIX=... REGIONS="... ..." [READERS=...] [BUILD=...]
 	@.tools/aws/bin/python infra/package.py
 
 clean: ## Remove what was built and installed

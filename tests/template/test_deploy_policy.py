@@ -8,12 +8,17 @@ import json
 import pathlib
 import re
 import subprocess
+import sys
 
 import cfnlint
 import pytest
 from rendering import ROOT, SLACK, TEAMS, many, render, render_chat
 from test_own_roles import own
 from test_policies import fits, known
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import stackset
 
 POLICY = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
 # What infra/deploy.py and the AWS CLI call directly.
@@ -135,6 +140,17 @@ def test_the_documented_sed_names_another_stack_everywhere_but_in_the_bucket():
     logs = "arn:aws:logs:us-east-1:444455556666:log-group:/privatelink-guard/*"
     assert {arn for arn in arns if "privatelink-guard" in arn} == {bucket, f"{bucket}/privatelink-guard/*", logs}
     assert "arn:aws:cloudformation:us-east-1:444455556666:stack/dbt/*" in arns
+
+
+def test_the_role_of_stack_sets_knows_the_beginning_of_each_name():
+    """CloudFormation cuts the stack's name, which it puts in front. A log group's name is the template's own."""
+    rendered = render(stack="StackSet-privatelink-guards-01234567-89ab-cdef-0123-456789abcdef", Heartbeat="weekly",
+                      CrossZone="enforce", AlertEmail="a@example.com")
+    beginning = dict(stackset.NAMES)["privatelink-guard-"]
+    names = {rendered.name(name) for name, resource in rendered.resources.items()
+             if resource["Type"] != "AWS::Logs::LogGroup"}
+    assert len(names) > 30
+    assert [name for name in names if not name.startswith(beginning)] == []
 
 
 def test_it_fits_into_a_managed_policy():
