@@ -29,8 +29,8 @@ export SAM_CLI_TELEMETRY := 0
 # cargo sets these for what it starts, such as `sam build`. ring's build script watches them, and would be compiled anew.
 unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
-.PHONY: help setup demo verify install unit flow docs inbox pages test python-tests rust-tests lint static-checks local-build \
-	attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy package clean \
+.PHONY: help setup demo verify install unit flow docs inbox pages pictures test python-tests rust-tests lint \
+	static-checks local-build attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy package clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -68,8 +68,10 @@ unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAM
 flow: $(AWS_TOOLS) $(SAM_TOOLS) $(MOTO_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
-docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, docs/parameters.md, docs/command.md's options, examples
+docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, docs/parameters.md, docs/command.md's options, examples, infra/stackset*.yaml
 	@.tools/aws/bin/python tools/parameter_page.py
+	@.tools/aws/bin/python tools/role_templates.py
+	@.tools/aws/bin/python tools/stackset.py
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
 	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.
@@ -77,6 +79,13 @@ docs: $(AWS_TOOLS) ## Write what is generated: docs/checks.md, README's table, d
 
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
 	@cargo run --quiet --package story --bin inbox
+
+# The demo's recording is replaced only if the demo prints other words, a photograph only if its page is another.
+pictures: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) local-build ## Make the documents' pictures, docs/images, from what the code prints now
+	@echo "==> Playing the demo, for its picture (two minutes)"
+	@cargo run --quiet --package story --bin demo -- --record docs/images/demo.txt >target/demo.log || \
+		{ cat target/demo.log; exit 1; }
+	@.tools/aws/bin/python tests/pages/pictures.py
 
 lint: static-checks local-build ## Formatting, ruff, the templates, clippy
 	@echo "==> clippy"
@@ -198,7 +207,7 @@ deploy: $(AWS_TOOLS) ## Deploy with your credentials; SET="Name=value ..." chang
 	@MAKE=$(THIS_MAKE) .tools/aws/bin/python infra/deploy.py
 
 # Its settings are documented in infra/package.py.
-package: $(AWS_TOOLS) ## Upload what was built for infra/stackset.yaml: PREFIX=... REGIONS="... ..." [READERS=...] [BUILD=...]
+package: $(AWS_TOOLS) ## Upload what was built, for StackSets and Terraform: PREFIX=... REGIONS="... ..." [READERS=...] [BUILD=...]
 	@.tools/aws/bin/python infra/package.py
 
 clean: ## Remove what was built and installed

@@ -336,10 +336,12 @@ def run(settings, scratch):
         values |= ask_questions(values, declared, services)
     values["Architecture"] = architecture
     declared.check(values, account.region)
+    parameters.check_roles(values, account.id)
     services.check(parameters.items(values["EndpointServiceIds"]))
     keys = {name: key_of(account, topic) for name, topic in parameters.alarm_topics(values, account.region).items()}
     cautions = [*parameters.cautions(old, {**declared.defaults, **values}, services.watched_by),
-                *parameters.lost_alarms(values, keys)]
+                *parameters.lost_alarms(values, keys),
+                *parameters.own_roles(old, values, account.id, account.region, settings.stack)]
     print_cautions(cautions)
     if not release:
         check_build()

@@ -1,4 +1,4 @@
-"""Uploads the guard for stackset.yaml: `make package`. Prints the address of the template.
+"""Uploads the guard for StackSets and Terraform: `make package`. Prints the address of the template.
 
 Settings are variables, as in `make package PREFIX=acme-guard REGIONS="eu-central-1 us-east-1"`:
 
@@ -18,6 +18,9 @@ import tempfile
 import artifacts
 import botocore.exceptions
 from account import FOLDER, Account, Bucket, Problem
+
+# Names the statement in the policy of a bucket.
+STATEMENT = "PrivatelinkGuardReaders"
 
 
 def run(environment, scratch):
@@ -66,30 +69,25 @@ def prepare(bucket, readers, partition):
     # As S3 gives the policy back: an account's id becomes this ARN.
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
     accounts = [f"arn:{partition}:iam::{each}:root" for each in readers]
-    statement = {"Effect": "Allow", "Principal": {"AWS": accounts}, "Action": "s3:GetObject",
+    statement = {"Sid": STATEMENT, "Effect": "Allow", "Principal": {"AWS": accounts}, "Action": "s3:GetObject",
                  "Resource": f"arn:{partition}:s3:::{bucket.name}/{FOLDER}/*"}
     policy = bucket.policy()
     if policy is None:
         bucket.put_policy({"Version": "2012-10-17", "Statement": [statement]})
-    elif not any(covers(each, statement) for each in listed(policy["Statement"])):
+    elif not {*accounts} <= {*readers_of(policy)}:
         print(f"{bucket.name} has a policy, which stays as it is. If it does not let READERS read the bucket already, "
               f"add this statement:\n    {json.dumps(statement)}", file=sys.stderr)
 
 
+def readers_of(policy):
+    """The accounts in this command's statement. S3 returns a list of one as its item."""
+    for each in listed(policy["Statement"]):
+        if each.get("Sid") == STATEMENT:
+            yield from listed(each["Principal"]["AWS"])
+
+
 def listed(value):
-    """In a policy one item may stand for a list of one."""
     return value if isinstance(value, list) else [value]
-
-
-def covers(statement, wanted):
-    """Whether a statement allows the same to at least these accounts."""
-    def principals(each):
-        principal = each.get("Principal")
-        return set(listed(principal.get("AWS", []))) if isinstance(principal, dict) else set()
-
-    def rest(each):
-        return [each.get("Effect"), listed(each.get("Action")), listed(each.get("Resource")), each.get("Condition")]
-    return rest(statement) == rest(wanted) and principals(statement) >= principals(wanted)
 
 
 def main():

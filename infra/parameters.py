@@ -6,6 +6,7 @@ import collections
 import difflib
 import ipaddress
 import re
+import shlex
 
 from account import Problem
 from awscli.customizations.cloudformation.yamlhelper import yaml_parse
@@ -210,6 +211,41 @@ def lost_alarms(values, keys):
                    f"use. The guard's own messages can arrive, and these are lost without a word: {ALARMS_LOST[name]}. "
                    "dbt is not affected. Encrypt the topic with a customer managed key, or not at all: "
                    "docs/kms.md has the commands.")
+
+
+# ---- roles of your own -----------------------------------------------------------------------------------------------
+
+# What `privatelink-guard policy --role` calls the role in each parameter.
+ROLES = {"ConnectionAcceptorRoleArn": "connection-acceptor", "HealthWatcherRoleArn": "health-watcher",
+         "DriftWatcherRoleArn": "drift-watcher", "ScheduleRoleArn": "schedules", "AlarmOverRoleArn": "alarm-over",
+         "ChatRoleArn": "chat"}
+
+
+def check_roles(values, account):
+    """A role of another account is refused here: AWS would refuse to pass it, after minutes."""
+    foreign = {name: values[name] for name in ROLES if (values.get(name) or "::::").split(":")[4] not in ("", account)}
+    if foreign:
+        raise Problem(f"A role must be in account {account}, where the stack is:\n    "
+                      + "\n    ".join(f"{name}={arn}" for name, arn in foreign.items()))
+
+
+def own_roles(old, new, account, region, stack):
+    """The caution that nobody but people keeps their own roles up to date, with the commands that print what is needed.
+
+    The command asks AWS for the deployed stack's parameters; what is not deployed yet is in its flags.
+    """
+    # The chat channels' role needs no permissions.
+    given = [name for name in ROLES if new.get(name) and name != "ChatRoleArn"]
+    if not given:
+        return
+    changed = [shlex.quote(f"{name}={value}") for name, value in new.items()
+               if value != old.get(name, "") and name not in ROLES]
+    where = ["--stack", stack, "--region", region, *([] if old else ["--account", account])]
+    more = " ".join([*where, *(word for each in changed for word in ("--set", each))])
+    commands = "\n    ".join(f"privatelink-guard policy --role {ROLES[name]} {more}" for name in given)
+    yield (f"The stack does not change your own roles ({', '.join(given)}). If one does not allow what this version "
+           "needs with these parameters, the guard cannot do that part of its work. These print it:\n"
+           f"    {commands}")
 
 
 # ---- dbt's endpoints -------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
     privatelink-guard-x86_64      the command
     *.cdx.json                    a software bill of materials for each binary (CycloneDX)
     THIRD-PARTY-LICENCES.txt      the licences of what is compiled in
-    provenance.json               what was built from what (in-toto statement, SLSA provenance v1)
 
 `make release` writes everything to dist/:
 
@@ -12,7 +11,6 @@
 
 The same commit gives the same bytes: nothing here has a time, a random number or a path of the machine.
 """
-import json
 import os
 import pathlib
 import re
@@ -25,8 +23,6 @@ import artifacts
 ROOT = artifacts.ROOT
 COMMAND = "privatelink-guard"
 TARGETS = {"x86_64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
-# What decides the bytes besides the sources: the locked versions of everything that builds.
-LOCKED = ("Cargo.lock", "rust-toolchain.toml", "tools/sam.txt", "tools/cargo.txt")
 
 
 def run(*command, **environment):
@@ -68,36 +64,12 @@ def licences(folder):
     (folder / "THIRD-PARTY-LICENCES.txt").write_text(text, encoding="utf-8")
 
 
-def provenance(folder, architectures):
-    """Not signed: the workflow's attestation is. https://slsa.dev/spec/v1.0/provenance"""
-    subjects = [{"name": each.name, "digest": {"sha256": artifacts.sha256(each.read_bytes())}}
-                for each in sorted(folder.iterdir()) if each.name not in ("provenance.json", artifacts.SUMS)]
-    locked = [{"name": name, "digest": {"sha256": artifacts.sha256((ROOT / name).read_bytes())}} for name in LOCKED]
-    return {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": subjects,
-        "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {
-            "buildDefinition": {
-                "buildType": "urn:privatelink-guard:make-release:1",
-                "externalParameters": {"command": "make release", "architectures": architectures, "version": version()},
-                "internalParameters": {"rustc": run("rustc", "--version").strip()},
-                "resolvedDependencies": [
-                    {"name": "source", "digest": {"gitCommit": run("git", "rev-parse", "HEAD").strip()}}, *locked],
-            },
-            "runDetails": {"builder": {"id": "urn:privatelink-guard:make-release"}},
-        },
-    }
-
-
 def complete(folder, *architectures):
     folder = pathlib.Path(folder)
     for architecture in architectures:
         shutil.copy(ROOT / f"target/lambda/{COMMAND}-{architecture}", folder)  # with the permission to execute it
         bills_of_materials(folder, architecture)
     licences(folder)
-    statement = json.dumps(provenance(folder, list(architectures)), indent=2)
-    (folder / "provenance.json").write_text(statement + "\n", encoding="utf-8")
     artifacts.write_sums(folder)
     print((folder / artifacts.SUMS).read_text(encoding="utf-8"))
 

@@ -63,7 +63,7 @@ pub enum CliCommand {
     Status(StatusArgs),
     /// Hold back alerts during planned work
     Silence(SilenceArgs),
-    /// Print the IAM policy that you need to run privatelink-guard
+    /// Print the IAM policy that you need to run privatelink-guard, or one of a role of the guard
     #[command(after_help = POLICY_EXAMPLES)]
     Policy(PolicyArgs),
     /// Print completions for a shell
@@ -139,7 +139,14 @@ Examples:
 const POLICY_EXAMPLES: &str = "\
 Examples:
   privatelink-guard policy --silence > policy.json
-  aws iam create-policy --policy-name privatelink-guard-check --policy-document file://policy.json";
+  aws iam create-policy --policy-name privatelink-guard-check --policy-document file://policy.json
+  privatelink-guard policy --role drift-watcher --set CrossZone=enforce > drift-watcher.json
+      what the role needs once the deployed stack has this parameter
+  privatelink-guard policy --role drift-watcher --account 111122223333 \\
+      --region eu-central-1 --set EndpointServiceIds=vpce-svc-0123456789abcdef0
+      before the stack is deployed
+  privatelink-guard policy --role drift-watcher --trust --account ...
+      who must be able to assume it";
 
 /// The endpoint services, and what is expected of them.
 #[derive(Debug, Clone, Default, Args)]
@@ -399,15 +406,57 @@ pub struct AddSilenceArgs {
     pub comment: String,
 }
 
+/// The heading of the flags about the guard's roles.
+const ROLES: &str = "Roles of your own";
+
 /// `policy`.
 #[derive(Debug, Clone, Args)]
 pub struct PolicyArgs {
     /// Also allow `silence add` and `remove`, which write to the guard's table
-    #[arg(long)]
+    #[arg(long, conflicts_with = "role")]
     pub silence: bool,
-    /// The deployed guard's stack
+    /// The guard's stack
     #[arg(long, value_name = "NAME", default_value = "privatelink-guard")]
     pub stack: String,
+    /// Print what a role of the guard must be allowed instead, with the deployed stack's parameters
+    #[arg(long, help_heading = ROLES, value_enum, value_name = "ROLE")]
+    pub role: Option<GuardRole>,
+    /// Print who must be able to assume that role: its trust policy
+    #[arg(long, help_heading = ROLES, requires = "role")]
+    pub trust: bool,
+    /// The account of a stack that is not deployed yet: AWS is not asked, and --set has all that is not the default
+    #[arg(long, help_heading = ROLES, requires = "role", value_name = "ACCOUNT", value_parser = account)]
+    pub account: Option<String>,
+    /// A parameter that will be deployed with another value; can be repeated
+    #[arg(long, help_heading = ROLES, requires = "role", value_name = "Name=value", value_parser = parameter)]
+    pub set: Vec<(String, String)>,
+}
+
+/// A role of the guard's stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GuardRole {
+    /// The function that accepts connections (`ConnectionAcceptorRoleArn`)
+    ConnectionAcceptor,
+    /// The function that checks targets (`HealthWatcherRoleArn`)
+    HealthWatcher,
+    /// The function that checks the configuration (`DriftWatcherRoleArn`)
+    DriftWatcher,
+    /// What starts the functions (`ScheduleRoleArn`)
+    Schedules,
+    /// What reports that an alarm is over to a topic in another account (`AlarmOverRoleArn`)
+    AlarmOver,
+    /// The Slack and Teams channels (`ChatRoleArn`)
+    Chat,
+}
+
+fn account(text: &str) -> Result<String, String> {
+    let is_account = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+    is_account.then(|| text.to_owned()).ok_or_else(|| "expected a 12-digit account id".to_owned())
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected Name=value, such as DryRun=true")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn host_name(text: &str) -> Result<String, String> {

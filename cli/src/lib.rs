@@ -58,7 +58,11 @@ pub async fn run(cli: Cli) -> Result<u8> {
         CliCommand::Status(arguments) => status::run(&Session::open(&cli.aws).await?, &arguments).await,
         CliCommand::Silence(arguments) => silence::run(&Session::open(&cli.aws).await?, arguments.action).await,
         CliCommand::Policy(arguments) => {
-            output::print(&format!("{:#}\n", policy::document(&arguments, cli.aws.region.as_deref())))?;
+            let document = match arguments.role {
+                Some(role) => policy::roles::document(&cli.aws, &arguments, role).await?,
+                None => policy::document(&arguments, cli.aws.region.as_deref()),
+            };
+            output::print(&format!("{document:#}\n"))?;
             Ok(0)
         }
         CliCommand::Completions { shell } => {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import alb, ec2
 
+from . import callers
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError, UseMinistack
 
@@ -76,9 +77,9 @@ class EndpointService:
         account's root user may do what any allowed principal of the account may.
         """
         account = caller_arn.split(":")[4]
-        session_role = re.fullmatch(r"arn:aws:sts::(\d+):assumed-role/([^/]+)/.+", caller_arn)
-        role = f"arn:aws:iam::{session_role[1]}:role/{session_role[2]}" if session_role else None
-        names = {"*", account, f"arn:aws:iam::{account}:root", caller_arn, role}
+        names = {"*", account, f"arn:aws:iam::{account}:root", caller_arn}
+        if role := callers.issuer_of(caller_arn):
+            names.add(role["Arn"])
         if caller_arn.endswith(":root"):
             names |= {principal for principal in self.allowed if f"::{account}:" in principal}
         return account == self.account or not names.isdisjoint(self.allowed)

@@ -10,7 +10,7 @@ import json
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import ec2, tagging
 
-from . import cbor, connection_notifications, endpoint_services
+from . import callers, cbor, connection_notifications, endpoint_services
 
 # The parameter with the endpoint service's id.
 _ENDPOINT_SERVICE_CALLS = {**dict.fromkeys((
@@ -38,8 +38,8 @@ _NETWORK_CALLS = {
 
 def _principal_arn(arn):
     """aws:PrincipalArn: for a role session, the role's ARN."""
-    account, _, resource = arn.partition("sts::")[2].partition(":")
-    return f"arn:aws:iam::{account}:role/{resource.split('/')[1]}" if resource.startswith("assumed-role/") else arn
+    role = callers.issuer_of(arn)
+    return role["Arn"] if role else arn
 
 
 def _is_rpc(service, path):

@@ -147,6 +147,31 @@ def test_the_function_may_do_only_what_its_role_allows(aws, stack):
     assert described["status"] == 200
 
 
+def test_a_role_with_a_path_is_named_by_its_whole_arn(aws, names):
+    """A session's ARN has no path; aws:PrincipalArn has, as the Principal of a policy has."""
+    topic, iam = aws.client("sns").create_topic(Name=names("topic"))["TopicArn"], aws.client("iam")
+
+    def session(path):
+        trust = {"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{PROVIDER}:root"}, "Action": "sts:AssumeRole"}]}
+        allow = {"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic}]}
+        name = names("role")
+        role = iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=json.dumps(allow))
+        deny = {"Version": "2012-10-17", "Statement": [
+            {"Effect": "Deny", "Principal": "*", "Action": "sns:Publish", "Resource": topic,
+             "Condition": {"ArnNotEquals": {"aws:PrincipalArn": f"arn:aws:iam::{PROVIDER}:role/security/{name}"}}}]}
+        aws.client("sns").set_topic_attributes(
+            TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(deny))
+        key = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
+        return aws.session.create_client(
+            "sns", region_name=REGION, endpoint_url=aws.endpoint, aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"], aws_session_token=key["SessionToken"])
+    session("/security/").publish(TopicArn=topic, Message="hello")
+    assert error_code(session("/").publish, TopicArn=topic, Message="hello") == "AuthorizationError"
+
+
 def test_policies_limit_reads_and_changes_of_a_network(aws, names):
     """A user who may describe everything and change one security group, and nothing else."""
     ec2, iam, user = aws.client("ec2"), aws.client("iam"), names("auditor")

@@ -96,7 +96,7 @@ pub struct Demo {
 
 impl Demo {
     /// Starts the local AWS, sets up the company, and builds and deploys the guard.
-    pub fn set_up(terminal: Terminal) -> Result<Self> {
+    pub fn set_up(terminal: &Terminal) -> Result<Self> {
         terminal.step("Starting the local AWS", &[]);
         let aws = LocalAws::start(MINUTE)?;
         terminal.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
@@ -109,10 +109,10 @@ impl Demo {
     }
 
     /// Runs all chapters.
-    pub fn run(&mut self, terminal: Terminal) -> Result<Vec<ChapterResult>> {
+    pub fn run(&mut self, terminal: &Terminal) -> Result<Vec<ChapterResult>> {
         let stage = LocalStage { aws: &self.aws, company: &self.company };
         let scene = scene(&self.company);
-        let mut story = Story::new(&stage, &scene, terminal);
+        let mut story = Story::new(&stage, &scene, terminal.clone());
         let mut played: Vec<ChapterResult> = CHAPTERS.into_iter().map(|chapter| story.play(chapter)).collect();
         terminal.step(
             "The company lets the guard switch cross-zone load balancing back on",

@@ -1,4 +1,4 @@
-//! Alerts as a page: the look of each in email, in Slack, in Teams and on a phone.
+//! Alerts as a page: the look of each in email, in Slack, in Teams and on a phone. And one alert as a picture.
 
 use std::fmt::Write;
 
@@ -20,6 +20,33 @@ pre { font: 12.5px/1.4 Menlo, Consolas, monospace; white-space: pre-wrap; margin
 .chat pre, code { border: 1px solid #999; border-radius: 4px; padding: .1em .3em; font-size: 12.5px }
 .chat pre { padding: .5em }
 @media print { :root { color-scheme: light } body { background: #fff } }";
+
+/// The look of a picture: a card on nothing, with Slack's and a phone's usual colours.
+const PICTURE_STYLE: &str = "
+:root { color-scheme: light dark; --card: #fff; --text: #1d1c1d; --soft: #616061; --edge: #ddd; --field: #f6f6f6;
+  --link: #1264a3 }
+@media (prefers-color-scheme: dark) { :root { --card: #1a1d21; --text: #e8e8e8; --soft: #ababad; --edge: #44474b;
+  --field: #232529; --link: #66b2e8 } }
+body { margin: 0; padding: 1px; font: 15px/1.47 'DejaVu Sans', sans-serif; color: var(--text); background: none }
+article { background: var(--card); border: 1px solid var(--edge); border-radius: 12px; padding: 16px 20px;
+  overflow-wrap: anywhere }
+h1 { font-size: 1em; margin: 0 } p, ul { margin: .5em 0 0 } ul { padding-left: 1.2em } a { color: var(--link) }
+pre, code { font: 12.5px/1.5 'DejaVu Sans Mono', monospace; background: var(--field); border: 1px solid var(--edge);
+  border-radius: 4px }
+code { padding: .1em .3em; overflow-wrap: normal } pre { padding: .6em; margin: .5em 0; white-space: pre-wrap }
+.chat { display: grid; grid-template-columns: 36px 1fr; gap: 12px }
+.icon { width: 36px; height: 36px; border-radius: 8px; background: #5b3fd6; color: #fff; font-weight: 700;
+  display: grid; place-items: center }
+.app { font-size: 10px; color: var(--soft); background: var(--field); border: 1px solid var(--edge); border-radius: 3px;
+  padding: 0 4px; vertical-align: 1px }
+.symbol { display: inline-block; width: 14px; height: 14px; border-radius: 7px; vertical-align: -1px }
+.email { border-radius: 28px; padding: 20px }
+.email h1 { font-size: 1.2em; line-height: 1.35; margin-bottom: .6em }
+.sender { color: var(--soft); border-bottom: 1px solid var(--edge); padding-bottom: .8em; margin-bottom: .8em }
+.text { white-space: pre-wrap }";
+
+/// The symbols of the severities, which the browser that takes the pictures has no font for, and their colours.
+const SYMBOLS: [(char, &str); 3] = [('🔴', "#dd2e44"), ('🟠', "#f4900c"), ('🔵', "#55acee")];
 
 /// A message with a body for each reader.
 #[derive(Debug, Clone)]
@@ -64,8 +91,8 @@ pub fn page(title: &str, messages: &[InboxMessage]) -> String {
              <article class=\"teams chat\"><h3>Microsoft Teams, on a phone</h3>{}</article>\n\
              <article class=\"sms\"><h3>Text message, {length} characters</h3>{}</article>\n</div>",
             escape(email.trim_end()),
-            shown(chat, slack),
-            shown(chat, teams),
+            shown(chat, slack) + &thread(chat),
+            shown(chat, teams) + &thread(chat),
             escape(sms),
             subject = escape(subject),
         );
@@ -74,14 +101,51 @@ pub fn page(title: &str, messages: &[InboxMessage]) -> String {
     page
 }
 
+/// The message as pages that only have to be photographed, each with its name: in Slack, and as an email on a phone.
+pub fn pictures(message: &InboxMessage) -> [(&'static str, String); 2] {
+    let InboxMessage { subject, email, chat, .. } = message;
+    let page = |body: String| {
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n<style>{PICTURE_STYLE}</style>\n{body}\n</html>\n"
+        )
+    };
+    // The app that brings the topic's messages to Slack, by the name with which people address it there.
+    // <https://docs.aws.amazon.com/chatbot/latest/adminguide/bedrock-converse.html>
+    let chat = format!(
+        "<article class=\"chat\"><div class=\"icon\">Q</div>\n\
+         <div><strong>Amazon Q</strong> <span class=\"app\">APP</span><br>\n{}</div></article>",
+        drawn_symbols(shown(chat, slack))
+    );
+    // SNS sends with the display name that template.yaml gives the topic. <https://aws.amazon.com/sns/faqs/>
+    let email = format!(
+        "<article class=\"email\"><h1>{}</h1>\n<div class=\"sender\"><strong>privatelink-guard</strong></div>\n\
+         <div class=\"text\">{}</div></article>",
+        escape(subject),
+        escape(email.trim_end())
+    );
+    [("alert-in-chat", page(chat)), ("alert-by-email", page(email))]
+}
+
+fn drawn_symbols(html: String) -> String {
+    let draw = |html: String, (symbol, color)| {
+        html.replace::<char>(symbol, &format!("<span class=\"symbol\" style=\"background: {color}\"></span>"))
+    };
+    SYMBOLS.into_iter().fold(html, draw)
+}
+
 /// A chat message, whose text `markup` turns into HTML.
 fn shown(body: &str, markup: fn(&str) -> String) -> String {
     let Ok(message) = serde_json::from_str::<Value>(body) else { return escape(body) };
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let [title, description] = ["/content/title", "/content/description"].map(|pointer| markup(text(pointer)));
     // A zero-width space marks a character that is no markup.
-    format!("<strong>{title}</strong><br>{description}<h3>Thread {}</h3>", escape(text("/metadata/threadId")))
-        .replace('\u{200b}', "")
+    format!("<strong>{title}</strong><br>{description}").replace('\u{200b}', "")
+}
+
+/// What Slack does not show: the messages of a thread have the same id.
+fn thread(body: &str) -> String {
+    let message: Value = serde_json::from_str(body).unwrap_or_default();
+    format!("<h3>Thread {}</h3>", escape(message["metadata"]["threadId"].as_str().unwrap_or_default()))
 }
 
 /// Slack's markup as HTML: code, bold and links.
@@ -159,5 +223,13 @@ mod tests {
         // Outside of a block, an asterisk is markup.
         let expected = "Console</a><br>\n```<br>\naws a '<strong>b</strong>' &gt; c<br>\n```<br>\nCheck <code>x</code>";
         assert!(teams(TEXT).ends_with(expected), "{}", teams(TEXT));
+    }
+
+    #[test]
+    fn a_picture_of_slack_draws_the_symbols_of_severities() {
+        let chat = serde_json::json!({"content": {"title": "🔴 CRITICAL: postgres"}}).to_string();
+        let bodies = serde_json::json!({"default": "🔴", "https": chat, "sms": ""}).to_string();
+        let [(_, in_chat), _] = pictures(&InboxMessage::new("[CRITICAL] postgres", &bodies).unwrap());
+        assert!(in_chat.contains("background: #dd2e44\"></span> CRITICAL: postgres"), "{in_chat}");
     }
 }

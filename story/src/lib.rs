@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod local_aws;
 pub mod mail;
 pub mod outcome;
+pub mod recording;
 pub mod stack;
 pub mod stage;
 pub mod terminal;

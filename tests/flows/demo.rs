@@ -1,16 +1,21 @@
 //! The demo's story as a test.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use story::demo::Demo;
 use story::mail::{Mail, Mailbox};
 use story::terminal::Terminal;
+use story::{recording, top};
 
 #[test]
 fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
-    let mut demo = Demo::set_up(Terminal::default())?;
-    for chapter in demo.run(Terminal::default())? {
+    let terminal = Terminal::default();
+    let mut demo = Demo::set_up(&terminal)?;
+    for chapter in demo.run(&terminal)? {
         chapter.into_result()?;
     }
+    let picture = std::fs::read_to_string(top().join("docs/images/demo.txt"))?;
+    let excerpt = recording::excerpt(&terminal.transcript());
+    ensure!(recording::is_current(&picture, &excerpt), "run `make pictures`: the demo prints now\n{excerpt}");
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
     // AWS sets the endpoint up in its own time, so the end of the wait and dbt's connection are one message or two.
     let over = |mail: &Mail| mail.subject.starts_with("[RESOLVED]") && mail.subject.contains("dbt has an endpoint");

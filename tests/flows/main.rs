@@ -15,6 +15,7 @@ mod failures;
 mod health;
 mod lateness;
 mod moto;
+mod own_roles;
 mod path;
 mod strict;
 mod targets;

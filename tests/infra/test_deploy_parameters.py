@@ -193,3 +193,45 @@ def test_chat_is_refused_where_it_does_not_exist(template):
     template.check(deployed(**slack), "eu-central-1")
     with pytest.raises(Problem, match="not available in this Region"):
         template.check(deployed(**slack), "cn-north-1")
+
+
+# ---- roles of your own -----------------------------------------------------------------------------------------------
+
+ROLE = "arn:aws:iam::111122223333:role/security/acceptor"
+
+
+def test_a_role_of_another_account_is_refused_by_name(template):
+    given = {"ConnectionAcceptorRoleArn": ROLE, "ScheduleRoleArn": ROLE.replace("111122223333", DBT), "ChatRoleArn": ""}
+    with pytest.raises(Problem) as refused:
+        parameters.check_roles(deployed(**given), "111122223333")
+    assert "A role must be in account 111122223333" in str(refused.value)
+    assert f"ScheduleRoleArn=arn:aws:iam::{DBT}:role" in str(refused.value)
+    assert "ConnectionAcceptorRoleArn" not in str(refused.value)
+    parameters.check_roles({**template.defaults, **deployed(ConnectionAcceptorRoleArn=ROLE)}, "111122223333")
+
+
+def test_a_role_that_is_no_arn_is_refused_first(template):
+    with pytest.raises(Problem, match=r"ConnectionAcceptorRoleArn=.acceptor. must be empty or the ARN of a role"):
+        template.check(deployed(ConnectionAcceptorRoleArn="acceptor"), "eu-central-1")
+
+
+def test_own_roles_are_a_caution_with_the_commands_to_print_them(template):
+    def cautions(old, new):
+        return list(parameters.own_roles(old, new, "111122223333", "eu-central-1", "guard"))
+    old = {**template.defaults, **deployed()}
+    assert cautions(old, {**old, "DryRun": "true"}) == []
+    assert cautions(old, {**old, "ChatRoleArn": ROLE}) == [], "it needs no permissions"
+    new = {**old, "ConnectionAcceptorRoleArn": ROLE, "ScheduleRoleArn": ROLE, "HealthSchedule": "rate(5 minutes)"}
+    [caution] = cautions(old, new)
+    assert "(ConnectionAcceptorRoleArn, ScheduleRoleArn)" in caution
+    where = "--stack guard --region eu-central-1"
+    assert caution.split("\n    ")[1:] == [
+        f"privatelink-guard policy --role connection-acceptor {where} --set 'HealthSchedule=rate(5 minutes)'",
+        f"privatelink-guard policy --role schedules {where} --set 'HealthSchedule=rate(5 minutes)'"]
+    [first] = cautions({}, deployed(DriftWatcherRoleArn=ROLE))
+    assert first.endswith(f"policy --role drift-watcher {where} --account 111122223333 --set EndpointServiceIds="
+                          f"{SERVICE} --set DbtPrincipals=arn:aws:iam::{DBT}:root")
+
+
+def test_every_role_of_the_template_is_known(template):
+    assert list(parameters.ROLES) == [name for name in template.parameters if name.endswith("RoleArn")]

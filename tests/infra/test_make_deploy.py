@@ -501,6 +501,33 @@ def test_the_documented_policy_is_enough_to_deploy_and_to_change(aws, make_deplo
     assert "Whether the stack another exists is not known" in denied
 
 
+def test_with_roles_of_your_own_nobody_needs_to_create_any(aws, make_deploy, names, provider, release):
+    """The deployer may pass them and nothing else of IAM: docs/permissions.md. The stack may have had its own."""
+    iam, roles = aws.client("iam"), {}
+    for name, service in {"ConnectionAcceptorRoleArn": "lambda", "HealthWatcherRoleArn": "lambda",
+                          "DriftWatcherRoleArn": "lambda", "ScheduleRoleArn": "scheduler"}.items():
+        trust = {"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"Service": f"{service}.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+        roles[name] = iam.create_role(RoleName=names("own"), Path="/security/",
+                                      AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    document = policy()
+    document["Statement"] = [each for each in document["Statement"] if each["Sid"] not in ("Roles", "SharedPolicy")]
+    [passing] = [each for each in document["Statement"] if each["Sid"] == "PassRoles"]
+    passing["Resource"] = list(roles.values())
+    user = deployer(aws, document, names("deployer"))
+    more = "".join(f" {name}={arn}" for name, arn in roles.items())
+    output = make_deploy(f"PREBUILT={release}", "YES=1", given(provider) + more, **user)
+    assert [each["RoleName"] for each in iam.list_roles()["Roles"]
+            if each["RoleName"].startswith("privatelink-guard-")] == []
+    used = {each["Role"] for each in aws.client("lambda").list_functions()["Functions"]
+            if each["FunctionName"].startswith("privatelink-guard-")}
+    assert used == {arn for name, arn in roles.items() if name != "ScheduleRoleArn"}
+    assert f"privatelink-guard policy --role schedules --stack privatelink-guard --region {REGION}" in output
+    foreign = make_deploy(f"PREBUILT={release}", "YES=1", f"SET=ScheduleRoleArn=arn:aws:iam::{DBT}:role/own",
+                          succeeds=False, **user)
+    assert f"A role must be in account {PROVIDER}, where the stack is" in foreign
+
+
 # ---- the release's files ---------------------------------------------------------------------------------------------
 
 

@@ -1,19 +1,28 @@
 """Checks of infra/ that need no deployment."""
+import json
 import re
 import string
 import subprocess
+import sys
 
 import pytest
 from infra_support import INFRA, ROOT, TEMPLATES, TOOLS, accepts, load
 
+sys.path.insert(0, str(ROOT / "tools"))
+
+import stackset
+
 GUARD = load(ROOT / "template.yaml")
 SERVICE, CONSUMER, STACKSET = (
     load(INFRA / f"{name}.yaml") for name in ("endpoint-service", "test-consumer", "stackset"))
-CHAT = load(INFRA / "chat.yaml")
+CHAT, EXECUTION_ROLE = load(INFRA / "chat.yaml"), load(INFRA / "stackset-role.yaml")
+DEPLOY_POLICY = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
 each_template = pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 # A part of the guard's template: nobody sees its parameters, and it has no outputs.
 NESTED = INFRA / "chat.yaml"
-DEPLOYED = [path for path in TEMPLATES if path != NESTED]
+# With one parameter.
+UNGROUPED = INFRA / "stackset-role.yaml"
+DEPLOYED = [path for path in TEMPLATES if path not in (NESTED, UNGROUPED)]
 
 
 def nodes(value):
@@ -34,9 +43,13 @@ def test_cfn_lint_finds_nothing(path):
 
 @each_template
 def test_no_arn_is_limited_to_one_partition_and_no_line_is_too_long(path):
-    text = path.read_text(encoding="utf-8")
-    assert "arn:aws:" not in text
-    assert [line for line in text.splitlines() if len(line) > 120] == []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if "arn:aws:" in line and "Description: " not in line] == []
+    assert [line for line in lines if len(line) > 120] == []
+
+
+# What StackSets needs for itself, which AWS names by service: in other accounts than the role's, and on its own stacks.
+OF_STACK_SETS = ("StackSets", "StacksOfStackSets")
 
 
 @each_template
@@ -44,7 +57,7 @@ def test_no_statement_allows_every_principal_or_action(path):
     for node in nodes(load(path)):
         for key in ("Principal", "AllowedPrincipals", "AWS"):
             assert "*" not in str(node.get(key, ""))
-        if node.get("Effect") == "Allow":
+        if node.get("Effect") == "Allow" and node.get("Sid") not in OF_STACK_SETS:
             actions = node["Action"] if isinstance(node["Action"], list) else [node["Action"]]
             assert not [action for action in actions if "*" in action]
 
@@ -157,6 +170,7 @@ VALID_AND_INVALID = [
     (STACKSET, "Account2", ["", "111122223333"], ["11112222333"]),
     (STACKSET, "Region1", ["eu-central-1", "us-gov-west-1", "cn-northwest-1"], ["", "*", "eu-central-1a"]),
     (STACKSET, "EndpointServiceIds1", ["vpce-svc-0123456789abcdef0"], ["", "*", "vpce-0123456789abcdef0"]),
+    (EXECUTION_ROLE, "AdministratorAccountId", ["111122223333"], ["", "*", "arn:aws:iam::111122223333:root"]),
     (STACKSET, "AdministrationRoleArn", ["", "arn:aws-cn:iam::111122223333:role/admin"], ["admin"]),
     (STACKSET, "ExecutionRoleName", ["AWSCloudFormationStackSetExecutionRole"],
      ["", "arn:aws:iam::111122223333:role/x"]),
@@ -257,7 +271,8 @@ def test_nobody_can_run_commands_from_a_channel():
     assert len(channels) == 2
     for properties in channels:
         assert properties["GuardrailPolicies"] == [{"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/AWSDenyAll"}]
-        assert properties["IamRoleArn"] == {"Fn::GetAtt": ["Role", "Arn"]}
+        assert properties["IamRoleArn"] == {
+            "Fn::If": ["CreatesRole", {"Fn::GetAtt": ["Role", "Arn"]}, {"Ref": "RoleArn"}]}
         assert properties["SnsTopicArns"] == [{"Ref": "AlertTopicArn"}]
     role = resources["Role"]["Properties"]
     assert set(role) == {"AssumeRolePolicyDocument", "Path", "PermissionsBoundary"}, "no permissions"
@@ -265,32 +280,36 @@ def test_nobody_can_run_commands_from_a_channel():
     assert statement["Principal"] == {"Service": "chatbot.amazonaws.com"}
 
 
-# stackset.yaml
+# stackset.yaml and stackset-role.yaml
 
 STACKSET_PROPERTIES = STACKSET["Resources"]["Guard"]["Properties"]
 
 
-def test_the_stack_set_passes_existing_parameters_and_all_required_ones():
-    given = {parameter["ParameterKey"] for parameter in STACKSET_PROPERTIES["Parameters"]}
-    assert given <= set(GUARD["Parameters"])
-    assert given >= {name for name, parameter in GUARD["Parameters"].items() if "Default" not in parameter}
-    assert given - {"EndpointServiceIds"} <= set(STACKSET["Parameters"])
+def test_the_stack_set_and_its_role_are_what_their_sources_say():
+    for path, text in stackset.pages():
+        assert path.read_text(encoding="utf-8") == text, "run `make docs`"
 
 
-@pytest.mark.parametrize("name", sorted(set(STACKSET["Parameters"]) & set(GUARD["Parameters"])))
-def test_a_parameter_of_the_guard_has_the_guards_limits(name):
-    def rules(template):
-        parameter = template["Parameters"][name]
-        return {key: parameter.get(key) for key in ("Type", "AllowedPattern", "AllowedValues", "Default")}
-    assert rules(STACKSET) == rules(GUARD)
+def test_the_stack_set_passes_every_parameter_that_places_can_share():
+    passed = {each["ParameterKey"]: each["ParameterValue"] for each in STACKSET_PROPERTIES["Parameters"]}
+    assert set(stackset.OF_ONE_PLACE) <= set(GUARD["Parameters"])
+    for name, parameter in GUARD["Parameters"].items():
+        is_list = parameter["Type"] == "CommaDelimitedList"
+        if stackset.is_shared(name):
+            assert STACKSET["Parameters"][name] == parameter
+            assert passed[name] == ({"Fn::Join": [",", {"Ref": name}]} if is_list else {"Ref": name})
+    assert set(passed) == {name for name in GUARD["Parameters"] if stackset.is_shared(name)} | {"EndpointServiceIds"}
 
 
-def test_the_stack_set_passes_lists_joined_and_other_parameters_as_they_are():
-    passed = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in STACKSET_PROPERTIES["Parameters"]}
-    for name in set(passed) - {"EndpointServiceIds"}:
-        is_list = STACKSET["Parameters"][name]["Type"] == "CommaDelimitedList"
-        assert passed[name] == ({"Fn::Join": [",", {"Ref": name}]} if is_list else {"Ref": name})
-    assert {"KnownAccounts", "AlertTopicArn", "RunbookUrl"} <= set(passed)
+def test_a_parameter_of_the_guard_reaches_the_stack_set_by_one_edit():
+    new = "  NewOne:\n    Type: String\n    Default: \"\"\n    Description: New.\n"
+    text = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    text = text.replace("\nRules:\n", f"{new}\nRules:\n").replace("    ParameterLabels:\n", "    ParameterLabels:\n"
+                                                                "      NewOne: {default: New one}\n")
+    written = stackset.stackset(stackset.STACKSET.read_text(encoding="utf-8"), text)
+    assert new in written
+    assert "{ParameterKey: NewOne, ParameterValue: !Ref NewOne}" in written
+    assert "      NewOne: {default: New one}\n" in written
 
 
 def test_every_place_has_its_own_endpoint_services():
@@ -306,8 +325,35 @@ def test_every_place_has_its_own_endpoint_services():
 
 
 def test_the_stack_set_may_expand_the_guards_transforms():
-    """StackSets allows transforms with self-managed permissions only."""
     assert GUARD["Transform"]
     assert STACKSET_PROPERTIES["PermissionModel"] == "SELF_MANAGED"
     assert set(STACKSET_PROPERTIES["Capabilities"]) == {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"}
-    assert not {"AutoDeployment", "CallAs"} & set(STACKSET_PROPERTIES)
+
+
+def test_the_execution_role_has_the_name_that_both_permission_models_take():
+    name = EXECUTION_ROLE["Resources"]["Role"]["Properties"]["RoleName"]
+    assert name.startswith("stacksets-exec-custom-")
+    assert STACKSET["Parameters"]["ExecutionRoleName"]["Default"] == name
+
+
+def test_the_documented_sed_gives_the_roles_template_its_account(tmp_path):
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"(?m)^ +(sed .*) > role\.yaml$", page)
+    done = subprocess.run(["sh", "-c", command.replace("<management account>", "999988887777")], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
+    (tmp_path / "role.yaml").write_text(done.stdout, encoding="utf-8")
+    [parameter] = load(tmp_path / "role.yaml")["Parameters"].values()
+    assert parameter["Default"] == "999988887777"
+
+
+def test_the_execution_role_allows_what_the_deployer_may_but_the_bucket():
+    """And nothing of the account's own besides, but the code and the stacks of stack sets."""
+    [policy] = EXECUTION_ROLE["Resources"]["Role"]["Properties"]["ManagedPolicyArns"]
+    document = EXECUTION_ROLE["Resources"][policy["Ref"]]["Properties"]["PolicyDocument"]
+    by_sid = {each["Sid"]: each for each in document["Statement"]}
+    own = {"Code": "s3:GetObject", "StackSets": ["s3:*", "sns:*"], "StacksOfStackSets": "cloudformation:*"}
+    assert {sid: by_sid.pop(sid)["Action"] for sid in own} == own
+    deployers = {each["Sid"]: each["Action"] for each in DEPLOY_POLICY["Statement"]}
+    assert {sid: each["Action"] for sid, each in by_sid.items()} == {
+        sid: action for sid, action in deployers.items() if sid not in ("Bucket", "Code", "Stack")}
+    assert len(json.dumps(document, separators=(",", ":"))) <= 6144

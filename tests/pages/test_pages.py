@@ -2,43 +2,18 @@
 
 The pictures are in target/pages/, to look at.
 """
-import json
-import os
-import pathlib
-import platform
-import shutil
 import subprocess
 import warnings
 
 import pytest
+from pictures import TARGET, browser, node
 
-HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[1]
-TOOLS = ROOT / ".tools/browser"
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 FOLDER = TARGET / "pages"
 PAGES = ("all-green", "broken", "fifty-targets", "before-the-service", "inbox")
 VIEWS = ("light", "dark", "tablet", "phone", "phone-dark")
 PICTURES = tuple(f"{page}:{view}" for page in PAGES for view in (*VIEWS, "print"))
-TIMEOUT = 600  # seconds: ends what hangs
 
 in_all_views = pytest.mark.parametrize("view", VIEWS)
-
-
-def browser():
-    """Chromium from .tools, which is for Linux on x86_64; elsewhere the machine's own, if it has one."""
-    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
-        return TOOLS / "chromium/chromium"
-    installed = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    return next(installed, None) or pytest.skip("no Chromium on this machine: the pages are not looked at")
-
-
-def node(script, *arguments):
-    """What a script prints that starts a browser of its own."""
-    run = subprocess.run([TOOLS / "node/bin/node", HERE / script, TOOLS, browser(), *arguments],
-                         capture_output=True, text=True, check=False, timeout=TIMEOUT)
-    assert run.returncode == 0, f"{script}: {run.stderr}"
-    return json.loads(run.stdout)
 
 
 # ---- the pictures: for people, no assertions -------------------------------------------------------------------------
@@ -64,8 +39,10 @@ def photograph(take=take, pictures=PICTURES):
 @pytest.fixture(scope="session")
 def examples():
     """The folder with the pages."""
+    if not browser():
+        pytest.skip("no Chromium on this machine: the pages are not looked at")
     subprocess.run([TARGET / "debug/examples/pages", FOLDER], check=True)
-    subprocess.run([TARGET / "debug/inbox", FOLDER / "inbox.html"], check=True)
+    subprocess.run([TARGET / "debug/inbox", FOLDER], check=True)
     return FOLDER
 
 

@@ -63,8 +63,9 @@ class Rendered:
 
     def __init__(self, region="eu-central-1", path="template.yaml", stack=None, **parameters):
         template = source(path)
-        if "Globals" in template:
-            template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+        for resource in template["Resources"].values():
+            if isinstance(resource, dict) and resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = "s3://bucket/key"
         required = {name: value for name, value in REQUIRED.items() if name in template["Parameters"]}
         values = {**required, **parameters}
         given = [{"Key": name, "Value": value} for name, value in values.items()]

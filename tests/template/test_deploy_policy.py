@@ -8,11 +8,17 @@ import json
 import pathlib
 import re
 import subprocess
+import sys
 
 import cfnlint
 import pytest
 from rendering import ROOT, SLACK, TEAMS, many, render, render_chat
+from test_own_roles import own
 from test_policies import fits, known
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import stackset
 
 POLICY = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
 # What infra/deploy.py and the AWS CLI call directly.
@@ -63,11 +69,19 @@ def is_used(action):
     return action not in UNUSED and action.split(":")[0] not in UNUSED
 
 
+# With everything that needs a resource of its own.
+EVERYTHING = {"Heartbeat": "weekly", "CrossZone": "enforce", "AlertEmail": "a@example.com", "FlowLogGroup": "flows",
+              **SLACK, **TEAMS}
+
+
 @pytest.fixture(scope="module")
 def needed():
     """The permissions of every resource type that the stack can have."""
-    everything = [render(Heartbeat="weekly", CrossZone="enforce", AlertEmail="a@example.com", FlowLogGroup="flows",
-                         **SLACK), render_chat(**SLACK, **TEAMS)]
+    return needed_with()
+
+
+def needed_with(**roles):
+    everything = [render(**EVERYTHING, **roles), render_chat(**SLACK, **TEAMS, **roles)]
     kinds = {resource["Type"] for rendered in everything for resource in rendered.resources.values()}
     schemas = {schema["typeName"]: schema for path in
                (pathlib.Path(cfnlint.__file__).parent / "data/schemas/resources").glob("*.json")
@@ -78,8 +92,22 @@ def needed():
 
 
 def test_it_allows_what_the_resources_and_the_command_need_and_nothing_else(needed):
-    allowed = {action for statement in POLICY["Statement"] for action in many(statement["Action"])}
-    assert allowed == {action for action in needed if is_used(action)} | DIRECT
+    assert actions_of(POLICY["Statement"]) == {action for action in needed if is_used(action)} | DIRECT
+
+
+def actions_of(statements):
+    return {action for statement in statements for action in many(statement["Action"])}
+
+
+def test_with_own_roles_the_documented_statements_can_go():
+    page = (ROOT / "docs/permissions.md").read_text(encoding="utf-8")
+    [named] = re.findall(r"the statements\s+`(\w+)`\s+and\s+`(\w+)`\s+can go", page)
+    assert set(named) < {statement["Sid"] for statement in POLICY["Statement"]}
+    left = [statement for statement in POLICY["Statement"] if statement["Sid"] not in named]
+    # SNS reads roles for the logs of deliveries and for subscriptions of Firehose: the stack has neither.
+    needed = needed_with(**own()) - {"iam:GetRole"}
+    assert actions_of(left) == {action for action in needed if is_used(action)} | DIRECT
+    assert {action for action in actions_of(left) if action.startswith("iam:")} == {"iam:PassRole"}
 
 
 def test_nothing_is_excluded_that_no_resource_could_need(needed):
@@ -112,6 +140,17 @@ def test_the_documented_sed_names_another_stack_everywhere_but_in_the_bucket():
     logs = "arn:aws:logs:us-east-1:444455556666:log-group:/privatelink-guard/*"
     assert {arn for arn in arns if "privatelink-guard" in arn} == {bucket, f"{bucket}/privatelink-guard/*", logs}
     assert "arn:aws:cloudformation:us-east-1:444455556666:stack/dbt/*" in arns
+
+
+def test_the_role_of_stack_sets_knows_the_beginning_of_each_name():
+    """CloudFormation cuts the stack's name, which it puts in front. A log group's name is the template's own."""
+    rendered = render(stack="StackSet-privatelink-guards-01234567-89ab-cdef-0123-456789abcdef", Heartbeat="weekly",
+                      CrossZone="enforce", AlertEmail="a@example.com")
+    beginning = dict(stackset.NAMES)["privatelink-guard-"]
+    names = {rendered.name(name) for name, resource in rendered.resources.items()
+             if resource["Type"] != "AWS::Logs::LogGroup"}
+    assert len(names) > 30
+    assert [name for name in names if not name.startswith(beginning)] == []
 
 
 def test_it_fits_into_a_managed_policy():

@@ -298,8 +298,8 @@ def length(value):
     return len(json.dumps(value, separators=(",", ":")))
 
 
-def largest(region, existing_topic):
-    """The largest stack: the most services, two ports for each, and long values for everything else."""
+def largest_parameters(region, existing_topic):
+    """The most services, two ports for each, and long values for everything else."""
     partition, ids = partition_of(region), [f"vpce-svc-{number:017x}" for number in range(SERVICES)]
     arn = f"arn:{partition}:{{}}:{region}:{ACCOUNT}:{{}}"
     group = arn.format("elasticloadbalancing", f"targetgroup/{'x' * 32}/0123456789abcdef")
@@ -314,7 +314,7 @@ def largest(region, existing_topic):
         "AlertTopicArn": arn.format("sns", "a" * 256).replace(ACCOUNT, CENTRAL) if existing_topic else "",
         "RunbookUrl": "https://" + "a" * (source()["Parameters"]["RunbookUrl"]["MaxLength"] - len("https://"))}
     assert all(len(value) <= PARAMETER for value in parameters.values())
-    return render(region, stack="s" * 128, **parameters)
+    return parameters
 
 
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
@@ -334,7 +334,7 @@ DESCRIPTION = 1_024
 @pytest.mark.parametrize("existing_topic", [False, True])
 @pytest.mark.parametrize("region", LONGEST_REGIONS)
 def test_the_largest_stack_stays_within_the_quotas(region, existing_topic):
-    rendered = largest(region, existing_topic)
+    rendered = render(region, stack="s" * 128, **largest_parameters(region, existing_topic))
     managed = [policy["PolicyDocument"] for policy in rendered.of_type("AWS::IAM::ManagedPolicy").values()]
     assert all(length(document) <= MANAGED for document in managed)
     for role in rendered.of_type("AWS::IAM::Role"):

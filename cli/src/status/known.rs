@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::report::CheckState;
 
 /// The version of the JSON's form.
-pub(super) const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.0";
 
 /// The usual maximum delay of Lambda's metrics; AWS documents that they are sent every minute, and no delay.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics.html>
@@ -320,7 +320,7 @@ pub struct Runs {
 
 impl FunctionStatus {
     /// The status of a function. `deployed_at` is the last deployment, before which it may not have run.
-    pub(super) fn new(
+    pub fn new(
         function: &str,
         schedule: &str,
         runs: Option<Runs>,

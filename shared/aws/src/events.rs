@@ -13,11 +13,15 @@ const HEARTBEAT: &str = "privatelink-guard.heartbeat";
 /// The source of the event in the stack's output `TestMessage`.
 const TEST: &str = "privatelink-guard.test";
 
+/// The source of the event in the stack's output `LastMessage`.
+const REMOVAL: &str = "privatelink-guard.removal";
+
 /// The trigger that `event` represents.
 pub fn parse(event: &Value) -> Trigger {
     match event["source"].as_str() {
         Some(HEARTBEAT) => return Trigger::Heartbeat,
         Some(TEST) => return Trigger::Test,
+        Some(REMOVAL) => return Trigger::Removal,
         _ => {}
     }
     let notification = SnsEvent::deserialize(event).ok().and_then(notification);
@@ -60,6 +64,7 @@ mod tests {
         assert_eq!(parse(&scheduled()), Trigger::Schedule);
         assert_eq!(parse(&json!({"source": "privatelink-guard.heartbeat"})), Trigger::Heartbeat);
         assert_eq!(parse(&json!({"source": "privatelink-guard.test"})), Trigger::Test);
+        assert_eq!(parse(&json!({"source": "privatelink-guard.removal"})), Trigger::Removal);
         let expected = Trigger::Notification {
             id: "m-1".to_owned(),
             sent: at(8, 0),
@@ -123,6 +128,7 @@ mod tests {
                 Trigger::Change(_) => "change",
                 Trigger::Heartbeat => "heartbeat",
                 Trigger::Test => "test",
+                Trigger::Removal => "removal",
                 Trigger::Refused => "refused",
                 Trigger::Unrecognised => "unrecognised",
             };

@@ -48,9 +48,13 @@ pub async fn serve(watcher: impl Watcher) -> Result<(), Error> {
     .await
 }
 
-/// What the function returns after a run without errors. Only who asks for test messages reads it.
+/// What the function returns after a run without errors. Only who asks for messages reads it.
 fn answer(trigger: &Trigger) -> Option<&'static str> {
-    (*trigger == Trigger::Test).then_some("The test messages are sent. See that every subscriber receives them.")
+    match trigger {
+        Trigger::Test => Some("The test messages are sent. See that every subscriber receives them."),
+        Trigger::Removal => Some("The last message is sent. When it has arrived, delete the stack."),
+        _ => None,
+    }
 }
 
 /// JSON log lines, as the template's `LogFormat` declares, at the level that Lambda's logging controls set.
@@ -137,8 +141,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_asks_for_test_messages_gets_an_answer() {
+    fn only_who_asks_for_messages_gets_an_answer() {
         assert!(answer(&Trigger::Test).unwrap().starts_with("The test messages are sent."));
+        assert!(answer(&Trigger::Removal).unwrap().starts_with("The last message is sent."));
         assert_eq!([Trigger::Schedule, Trigger::Heartbeat].each_ref().map(answer), [None, None]);
     }
 

@@ -265,12 +265,14 @@ impl<W: Watcher> Pipeline<W> {
     /// alert.
     pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
         let (table, trigger, all) = (self.notifier.table(), &invocation.trigger, &self.settings.policy.services);
-        if *trigger == Trigger::Test {
-            return self.notifier.send_test_messages(&invocation).await.into_result();
-        }
-        if *trigger == Trigger::Refused {
-            tracing::info!("{trigger}: nothing to do");
-            return Ok(());
+        match trigger {
+            Trigger::Test => return self.notifier.send_test_messages(&invocation).await.into_result(),
+            Trigger::Removal => return self.notifier.send_last_message(&invocation).await.into_result(),
+            Trigger::Refused => {
+                tracing::info!("{trigger}: nothing to do");
+                return Ok(());
+            }
+            _ => {}
         }
         let concern = self.concern(trigger).await;
         if concern == Concern::Nothing {

@@ -28,6 +28,8 @@ pub enum Trigger {
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
     Test,
+    /// Somebody is about to delete the stack: send the last message.
+    Removal,
     /// Anything else: a test event from the console, or an event that does not belong to this function.
     Unrecognised,
 }
@@ -165,7 +167,7 @@ impl Trigger {
                 let at: Timestamp = change.event_time.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
             }
-            Self::Schedule | Self::Refused | Self::Heartbeat | Self::Test | Self::Unrecognised => None,
+            Self::Schedule | Self::Refused | Self::Heartbeat | Self::Test | Self::Removal | Self::Unrecognised => None,
         }
     }
 }
@@ -176,6 +178,7 @@ impl fmt::Display for Trigger {
             Self::Schedule => f.write_str("schedule"),
             Self::Heartbeat => f.write_str("heartbeat schedule"),
             Self::Test => f.write_str("request for test messages"),
+            Self::Removal => f.write_str("request for the last message"),
             Self::Notification { id, mentions, .. } if mentions.is_empty() => {
                 write!(f, "connection notification {id}, which names no id")
             }
@@ -211,7 +214,7 @@ mod tests {
         let change = Change { id: "c-1".to_owned(), event_time: "2026-03-14T07:59:59Z".to_owned(), ..change() };
         assert_eq!(Trigger::Change(change.clone()).event(), Some(("c-1", at(8, 0))), "within the second after");
         assert_eq!(Trigger::Change(Change { event_time: "soon".to_owned(), ..change }).event(), None);
-        for always in [Trigger::Schedule, Trigger::Heartbeat, Trigger::Test, Trigger::Unrecognised] {
+        for always in [Trigger::Schedule, Trigger::Heartbeat, Trigger::Test, Trigger::Removal, Trigger::Unrecognised] {
             assert_eq!(always.event(), None, "{always}");
         }
     }

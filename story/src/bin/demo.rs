@@ -1,5 +1,7 @@
-//! `make demo`: the story on a local AWS, printed as it happens, and then every message from the guard.
+//! `make demo`: the story on a local AWS, printed as it happens, and then every message from the guard. For
+//! `make pictures`, `--record FILE` keeps what the picture shows, unless the file already says the same.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -7,13 +9,16 @@ use story::demo::{Demo, MINUTE};
 use story::inbox;
 use story::mail::{self, Mail, Mailbox};
 use story::outcome::ChapterResult;
+use story::recording;
 use story::terminal::{Terminal, print_results};
 use story::top;
 use story::{COMPANY, DBT, REGION, UNTRUSTED};
 
 fn main() -> ExitCode {
-    let keep = std::env::args().any(|argument| argument == "--keep");
-    match run(keep) {
+    let arguments: Vec<String> = std::env::args().collect();
+    let keep = arguments.iter().any(|argument| argument == "--keep");
+    let record = arguments.iter().skip_while(|argument| *argument != "--record").nth(1);
+    match run(keep, record.map(Path::new)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             println!("\nNot everything ended as expected: see above.");
@@ -26,11 +31,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(keep: bool) -> Result<bool> {
+fn run(keep: bool, record: Option<&Path>) -> Result<bool> {
     let terminal = Terminal::default();
     println!("privatelink-guard on a local AWS. Schedules run fast: a minute lasts {MINUTE} seconds.\n");
-    let mut demo = Demo::set_up(terminal)?;
-    let chapters = demo.run(terminal)?;
+    let mut demo = Demo::set_up(&terminal)?;
+    let chapters = demo.run(&terminal)?;
+    if let Some(file) = record {
+        keep_recording(file, &recording::excerpt(&terminal.transcript()))?;
+    }
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
     print_mail(&delivered);
     let page = top().join("target/local-aws/inbox.html");
@@ -43,6 +51,14 @@ fn run(keep: bool) -> Result<bool> {
         print_commands(&demo);
     }
     Ok(chapters.iter().all(ChapterResult::is_ok))
+}
+
+fn keep_recording(file: &Path, excerpt: &str) -> Result<()> {
+    let recorded = std::fs::read_to_string(file).unwrap_or_default();
+    if !recording::is_current(&recorded, excerpt) {
+        std::fs::write(file, excerpt)?;
+    }
+    Ok(())
 }
 
 fn print_mail(delivered: &[Mail]) {

@@ -97,7 +97,7 @@ impl<'a> Story<'a> {
         let mut run = ChapterRun {
             stage: self.stage,
             scene: self.scene,
-            terminal: self.terminal,
+            terminal: self.terminal.clone(),
             endpoints: &mut self.endpoints,
             chapter: ChapterResult::new(chapter.title, chapter.expected, ChapterOutcome::AsExpected),
             since: since.unwrap_or_default(),

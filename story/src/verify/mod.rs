@@ -69,7 +69,7 @@ pub fn run(settings: &VerifySettings, interrupt: &Arc<AtomicBool>) -> Result<Ver
     let (began, timer, played) = (Timestamp::now(), Instant::now(), play(&stage));
     let interrupted = stage.is_interrupted();
     println!("{}Removing what was created.\n", if interrupted { "Interrupted. " } else { "" });
-    let (removals, left) = remove(&stage.accounts, &stage.names, Terminal::default());
+    let (removals, left) = remove(&stage.accounts, &stage.names, &Terminal::default());
     terminal::print_results(&played);
     let report = VerifyReport { began, took: timer.elapsed(), interrupted, played, removals, left, stage: &stage };
     println!("\nThe report, to be attached to an issue: {}", report.write()?.display());
@@ -117,7 +117,7 @@ fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
     let mut end = VerifyEnd::AsExpected;
     for names in earlier {
         terminal.step(&format!("An earlier run, {}, left something", names.run), &[]);
-        let (_, left) = remove(accounts, names, terminal);
+        let (_, left) = remove(accounts, names, &terminal);
         if !left.is_empty() {
             end = VerifyEnd::Otherwise;
         }
@@ -129,7 +129,7 @@ fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
 }
 
 /// Removes a run's resources and prints the leftovers.
-fn remove(accounts: &Accounts, names: &Names, terminal: Terminal) -> (Vec<Removal>, Vec<Left>) {
+fn remove(accounts: &Accounts, names: &Names, terminal: &Terminal) -> (Vec<Removal>, Vec<Left>) {
     let is_local = accounts.values().any(Account::is_local);
     let limits = if is_local { Limits::LOCAL } else { Limits::AWS };
     let removals = teardown::remove(accounts, names, limits, |what| terminal.step(&format!("Removing {what}"), &[]));
@@ -178,7 +178,7 @@ const CHAPTERS: [Chapter; 23] = [
 /// Plays all chapters, until the end or an interrupt. After Ctrl-C, no further chapter begins.
 fn play(stage: &Profiles) -> Vec<ChapterResult> {
     let (terminal, nothing) = (Terminal::default(), Scene::default());
-    let mut story = Story::new(stage, &nothing, terminal);
+    let mut story = Story::new(stage, &nothing, terminal.clone());
     let mut played: Vec<ChapterResult> = Vec::new();
     for chapter in SET_UP {
         played.push(story.play(chapter));

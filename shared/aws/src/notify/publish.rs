@@ -7,8 +7,8 @@ use aws_sdk_sns::error::SdkError;
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::{MessageAttributeValue, Subscription};
 use guard_core::alerts::record::{Partition, Version};
-use guard_core::alerts::sample;
 use guard_core::alerts::transition::Transition;
+use guard_core::alerts::{removal, sample};
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::message::origin::Origin;
 use guard_core::message::{Attribute, Banner, Envelope, Message};
@@ -114,6 +114,16 @@ impl Notifier {
         for transition in sample::transitions(service, &origin.region, Timestamp::now()) {
             errors.push(self.topic.publish(&Message::new(envelope, &[&[transition]])).await);
         }
+        errors
+    }
+
+    /// Sends the notice that the stack is being removed. Nothing is stored: there is no later run to send it.
+    pub async fn send_last_message(&self, Invocation { origin, .. }: &Invocation) -> RunErrors {
+        let mut errors = RunErrors::default();
+        let transition = removal::notice(&self.settings.policy.services, Timestamp::now());
+        let partition = Partition::Guard;
+        let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, banner: None };
+        errors.push(self.topic.publish(&Message::new(envelope, &[&[transition]])).await);
         errors
     }
 

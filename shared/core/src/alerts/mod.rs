@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod reconcile;
 pub mod reconciler;
 pub mod record;
+pub mod removal;
 pub mod reuse;
 pub mod sample;
 pub mod silence;

@@ -13,7 +13,7 @@ pub struct Transition {
     /// Its number within its record, counted from 1.
     pub number: u64,
     pub kind: Kind,
-    /// The check's id; `connection` or `heartbeat` for a notice.
+    /// The check's id; `connection`, `heartbeat`, `silence` or `removal` for a notice.
     pub check: String,
     pub resource: String,
     pub at: Timestamp,

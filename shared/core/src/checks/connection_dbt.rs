@@ -236,12 +236,12 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
 const ACCEPT_YOURSELF: &str = "The guard tries again on every run. If this lasts, run the command with your own credentials: AWS's error says what is \
      wrong.";
 
-/// The stack's template allows both actions, so something else denies them.
+/// The stack's own role allows both actions, so something else denies them.
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_vpce.html>
 const ALLOW_ACCEPTING: &str = "The guard's role is not allowed to accept. It needs ec2:AcceptVpcEndpointConnections \
                                and, if the service has several Regions, vpce:AllowMultiRegion: look for a permissions \
-                               boundary or organization policy that denies one of them. Meanwhile, run the command \
-                               with your own credentials.";
+                               boundary or organization policy that denies one of them, or for a role of your own that \
+                               lacks one. Meanwhile, run the command with your own credentials.";
 
 /// Whether AWS refused a call because of the endpoint's state: `InvalidState`, `InvalidVpcEndpointState`, …
 fn is_about_its_state(error: &CallError) -> bool {

@@ -42,8 +42,9 @@ fn finding(error: &CallError) -> Finding {
     };
     let action = if denied {
         format!(
-            "Allow the function's role to call {call} again. The stack allows it, so check whether someone changed the \
-             role, its permissions boundary, or your organization's policies."
+            "Allow the function's role to call {call} again. A role that the stack created allows it, so check whether \
+             someone changed the role, its permissions boundary, or your organization's policies. A role of your own \
+             needs what privatelink-guard policy --role prints."
         )
     } else if error.is_throttled() {
         "Other tools use up the account's API limit; the guard paces its own calls. If this lasts, look up in \

@@ -60,7 +60,7 @@ pub struct AlertMessage<'a> {
 struct AlertTransition<'a> {
     kind: Kind,
     /// The check's id; 'connection' for a notice about a connection of dbt or of a known account, 'heartbeat' for the
-    /// heartbeat, 'silence' for the notice that a silence began.
+    /// heartbeat, 'silence' for the notice that a silence began, 'removal' for the guard's last message.
     check: &'a str,
     /// The ARN, id or account that was checked.
     resource: String,

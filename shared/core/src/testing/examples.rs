@@ -1,5 +1,7 @@
 //! Messages as the guard sends them, from real findings: for `docs/examples`, and for a look at them (`make inbox`).
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 
 use super::{
@@ -10,8 +12,8 @@ use crate::admission::held_by_the_list;
 use crate::alerts::connection as known_connection;
 use crate::alerts::reconciler::Reconciler;
 use crate::alerts::record::Partition;
-use crate::alerts::sample;
 use crate::alerts::transition::{Kind, Transition};
+use crate::alerts::{removal, sample};
 use crate::catalogue::{self, evaluate_checks};
 use crate::check::{CheckContext, Finding, RememberedConnections};
 use crate::checks::visibility_lost;
@@ -56,6 +58,8 @@ pub fn examples() -> Vec<(&'static str, Message)> {
             .take(1)
             .map(|sample| ("test", render(&Partition::Service(service.clone()), &[sample], Some(Banner::Test)))),
     );
+    let last = removal::notice(&BTreeSet::from([service]), at(9, 0));
+    examples.push(("removal", render(&Partition::Guard, &[last], None)));
     examples
 }
 

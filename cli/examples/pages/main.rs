@@ -1,6 +1,9 @@
 //! Example pages of `check --html` for made-up services, for the browser tests and for a look:
-//! `cargo run --example pages -- FOLDER`.
+//! `cargo run --example pages -- FOLDER`. For one of them also what `check` and `status` print, with colours: the
+//! documents' pictures are made from these (`make pictures`).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod status;
 
 use std::path::PathBuf;
 
@@ -16,8 +19,12 @@ use guard_core::testing::{
     DBT, UNTRUSTED, at, call_error, connection, endpoint_service, group_attributes, load_balancer, open_network,
     region, security_group_rule, service, settings, target, target_group, topology,
 };
-use privatelink_guard::output::html;
+use privatelink_guard::output::{html, tree};
 use privatelink_guard::report::{CheckReport, ServiceReport};
+use privatelink_guard::status::render;
+
+/// The width of what is printed, in columns: that of the terminal in the pictures.
+const COLUMNS: usize = 96;
 
 /// A known account that is not dbt's.
 const KNOWN: &str = "444455556666";
@@ -37,12 +44,19 @@ fn main() {
         ("fifty-targets", vec![evaluated(&fifty_targets(), "5432", false)]),
         ("before-the-service", vec![evaluated(&all_green(), "5432", true)]),
     ];
+    let write = |file: String, text: String| std::fs::write(folder.join(file), text).unwrap();
     for (name, services) in pages {
-        let account = Some("111122223333".to_owned());
-        let region = region().name().to_owned();
-        let report = CheckReport { account, region, checked_at: at(9, 0), runbook: None, services };
-        std::fs::write(folder.join(format!("{name}.html")), html::render(&report).unwrap()).unwrap();
+        write(format!("{name}.html"), html::render(&report_on(services)).unwrap());
     }
+    let report = report_on(vec![evaluated(&a_target_fails(), "5432", false)]);
+    write("check-page.html".to_owned(), html::render(&report).unwrap());
+    write("check.txt".to_owned(), tree::render(&report, COLUMNS));
+    write("status.txt".to_owned(), render::render(&status::of(&report), COLUMNS));
+}
+
+fn report_on(services: Vec<ServiceReport>) -> CheckReport {
+    let (account, region) = (Some("111122223333".to_owned()), region().name().to_owned());
+    CheckReport { account, region, checked_at: at(9, 0), runbook: None, services }
 }
 
 /// The results for these ports; `preflight` covers the load balancer alone, before an endpoint service exists.
@@ -71,6 +85,12 @@ fn all_green() -> Topology {
         vec![connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")],
         vec![group("pg", targets)],
     )
+}
+
+/// One target of three fails its health check.
+fn a_target_fails() -> Topology {
+    let targets = vec![in_zone('a', 10, "healthy"), in_zone('b', 11, "healthy"), in_zone('c', 12, "unhealthy")];
+    behind(vec![connection(1, Some(DBT), "available")], vec![group("pg", targets)])
 }
 
 fn fifty_targets() -> Topology {

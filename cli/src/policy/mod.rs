@@ -1,4 +1,7 @@
-//! `policy`: the least IAM policy for this command.
+//! `policy`: the least IAM policy for this command, and for each role of the guard.
+
+pub mod roles;
+mod template;
 
 use guard_aws::observe;
 use serde_json::{Value, json};
@@ -6,13 +9,9 @@ use serde_json::{Value, json};
 use crate::args::PolicyArgs;
 use crate::{alarm_topics, status, trace};
 
-/// The policy document. `region` only decides the partition of the ARNs.
+/// The policy document for this command. `region` only decides the partition of the ARNs.
 pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
-    let partition = match region {
-        Some(region) if region.starts_with("cn-") => "aws-cn",
-        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    };
+    let partition = partition(region);
     let mut reads: Vec<&str> = observe::ACTIONS
         .into_iter()
         .chain(trace::ACTIONS)
@@ -41,4 +40,13 @@ pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
         statements.push(table("Silence", &["dynamodb:DeleteItem", "dynamodb:PutItem"]));
     }
     json!({"Version": "2012-10-17", "Statement": statements})
+}
+
+/// The partition of a Region, by its name.
+fn partition(region: Option<&str>) -> &'static str {
+    match region {
+        Some(region) if region.starts_with("cn-") => "aws-cn",
+        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
 }
