@@ -214,13 +214,14 @@ impl Run<'_> {
         if let Trigger::Change(change) = &self.invocation.trigger {
             changes.push(change.clone());
         }
-        let region = &self.invocation.origin.region;
+        let (region, follow_states) = (&self.invocation.origin.region, self.memory.follow_states());
         let context = CheckContext {
             remembered: remembered.as_ref(),
             refused: &outcome.refused,
             lacks_memory: outcome.lacks_memory || items.is_none(),
             changes: &changes,
             was_in_place: &was_in_place,
+            follow_states: &follow_states,
             last_path: items.and_then(record::stored_path),
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
