@@ -122,7 +122,10 @@ fn followed(
     outcome: Option<&Outcome>,
 ) -> Vec<Followed> {
     let (states, dry_run) = (follow_states(items), run.settings.policy.dry_run);
+    // A run that could not store its plan first has made no calls, and says nothing: the next run plans anew.
+    let is_made = |group: &Arn| outcome.is_none_or(|outcome| dry_run || outcome.followed.contains(group));
     let looks = looks(run, reads, (partition, items)).into_iter();
+    let looks = looks.filter(|(look, _, step)| *step != FollowStep::Change || is_made(&look.group.arn));
     let followed = |(look, state, step): (Look<'_>, FollowState, FollowStep)| {
         let group = look.group.arn.clone();
         let before = states.get(group.as_str()).copied();
@@ -134,7 +137,7 @@ fn followed(
             (Some(outcome), _) if !dry_run => answered(state, outcome.refused.get(group.as_str())),
             _ => state,
         };
-        Followed { group, state, at: look.at, notice }
+        Followed { group, before: before.cloned(), state, at: look.at, notice }
     };
     looks.map(followed).collect()
 }

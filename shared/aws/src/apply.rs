@@ -1,6 +1,6 @@
 //! The only module that changes EC2 and ELB. It carries out plans; a dry run only logs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -35,6 +35,8 @@ pub struct Outcome {
     pub refused: BTreeMap<String, CallError>,
     /// The failed calls that may succeed next time: the run has left something undone.
     pub failed: Vec<CallError>,
+    /// The target groups whose planned calls were made, whatever AWS answered.
+    pub followed: BTreeSet<Arn>,
     /// Whether the plan lacked the records that it needs.
     pub lacks_memory: bool,
 }
@@ -137,14 +139,14 @@ impl Applier {
         Outcome {
             refused: errors.iter().map(|(arn, error)| (arn.to_string(), error.clone())).collect(),
             failed: errors.into_iter().map(|(_, error)| error).collect(),
-            lacks_memory: false,
+            ..Outcome::default()
         }
     }
 
     /// Registers and deregisters targets. A call that would begin too late for its plan is left to the next run.
     async fn change_targets(&self, plan: &Plan) -> Outcome {
         let changes = concurrently(&plan.targets, async |(group, plan)| (group, self.change_group(group, plan).await));
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { followed: plan.targets.keys().cloned().collect(), ..Outcome::default() };
         for (group, error) in changes.await.into_iter().filter_map(|(group, result)| Some((group, result.err()?))) {
             tracing::error!(%group, %error, "could not change its targets");
             outcome.refused.insert(group.to_string(), error.clone());
@@ -228,6 +230,7 @@ impl Outcome {
     pub fn extend(&mut self, other: Self) {
         self.refused.extend(other.refused);
         self.failed.extend(other.failed);
+        self.followed.extend(other.followed);
         self.lacks_memory |= other.lacks_memory;
     }
 

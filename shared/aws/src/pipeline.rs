@@ -12,7 +12,7 @@ use aws_config::SdkConfig;
 use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::reconcile::{Evaluation, Report};
-use guard_core::alerts::record::{self, Items, Key, Partition};
+use guard_core::alerts::record::{self, Items, Partition};
 use guard_core::alerts::{changes, inventory, reuse};
 use guard_core::check::{Check, CheckContext};
 use guard_core::checks::subscribers::{self, Subscribers};
@@ -32,7 +32,7 @@ use crate::debounce::{self, Claim, Event};
 use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, Memory, States, stored_names};
 use crate::metrics::{self, Metric};
-use crate::notify::{Notifier, PartitionWork};
+use crate::notify::{Notifier, PartitionWork, Written};
 use crate::observe::pace::{self, Rate};
 use crate::observe::{Observer, RESERVED_TO_FOLLOW};
 use crate::table::ToRead;
@@ -214,13 +214,14 @@ impl Run<'_> {
         if let Trigger::Change(change) = &self.invocation.trigger {
             changes.push(change.clone());
         }
-        let region = &self.invocation.origin.region;
+        let (region, follow_states) = (&self.invocation.origin.region, self.memory.follow_states());
         let context = CheckContext {
             remembered: remembered.as_ref(),
             refused: &outcome.refused,
             lacks_memory: outcome.lacks_memory || items.is_none(),
             changes: &changes,
             was_in_place: &was_in_place,
+            follow_states: &follow_states,
             last_path: items.and_then(record::stored_path),
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
@@ -463,20 +464,28 @@ impl<W: Watcher> Pipeline<W> {
         let (accepts, mut others) = plan.split();
         let (mut outcome, stored) = tokio::join!(self.applier.apply(&accepts), self.store_first(run, &others, reads));
         let (stored, written) = stored;
-        others.targets.retain(|group, _| written.iter().any(|key| key.is_followed(group)));
+        others.targets.retain(|group, _| match written.iter().find(|(key, _)| key.is_followed(group)) {
+            Some((_, Ok(()))) => true,
+            Some((_, Err(error))) => {
+                outcome.failed.push(error.clone());
+                false
+            }
+            // Another run's record came first, and the next run decides on it.
+            None => false,
+        });
         outcome.extend(self.applier.apply(&others).await);
         self.watcher.read_again(run, plan, reads).await;
         (outcome, stored)
     }
 
     /// Stores what the watcher wants stored before the changes in `plan`. Returns the records with the versions that were
-    /// written, by partition, and the keys of those records.
+    /// written, by partition, and the results of the writes.
     async fn store_first(
         &self,
         run: &Run<'_>,
         plan: &Plan,
         reads: &[Read],
-    ) -> (BTreeMap<Partition, LoadedState>, BTreeSet<Key>) {
+    ) -> (BTreeMap<Partition, LoadedState>, Written) {
         if !plan.is_stored_first() {
             return Default::default();
         }
@@ -493,7 +502,7 @@ impl<W: Watcher> Pipeline<W> {
             let (items, written) = self.notifier.store_before_change(run.invocation, &report, items).await;
             Some(((partition.clone(), Ok(items)), written))
         });
-        let (states, written): (_, Vec<BTreeSet<Key>>) = stored.await.into_iter().flatten().unzip();
+        let (states, written): (_, Vec<Written>) = stored.await.into_iter().flatten().unzip();
         (states, written.into_iter().flatten().collect())
     }
 

@@ -57,6 +57,8 @@ pub struct Report<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Followed {
     pub group: Arn,
+    /// The stored state on which the run decided.
+    pub before: Option<FollowState>,
     pub state: FollowState,
     /// The time of the look.
     pub at: Timestamp,
@@ -414,11 +416,14 @@ impl Reconciler<'_> {
     }
 
     /// The record of a followed group, with the notice about newly planned changes, in the incident of the group's alert.
+    /// If another run has stored a state meanwhile, that one stays: it may hold calls under way, and the next run decides
+    /// on it.
     fn next_followed(&self, report: &Report<'_>, key: &Key, before: Option<&Record>, incident: &str) -> Option<Record> {
         let looked = report.followed.iter().find(|followed| followed.group.as_str() == key.resource);
-        let is_news = |looked: &&Followed| before.is_none_or(|before| before.observed_at < looked.at);
-        let Some(Followed { state, at, notice, .. }) = looked.filter(is_news) else { return before.cloned() };
-        if before.and_then(Record::follow) == Some(state) {
+        let stored = before.and_then(Record::follow);
+        let is_next = |looked: &&Followed| stored == looked.before.as_ref();
+        let Some(Followed { state, at, notice, .. }) = looked.filter(is_next) else { return before.cloned() };
+        if stored == Some(state) {
             return before.cloned();
         }
         let about = (target_hostname::SPEC.id, key.resource.as_str());

@@ -700,7 +700,7 @@ fn a_later_run_sends_the_outbox_of_a_crashed_run() {
 #[test]
 fn a_plan_of_a_followed_group_is_stored_with_one_notice() {
     let group = target_group("pg").arn;
-    let state = |seconds: i64| FollowState {
+    let seen = |seconds: i64| FollowState {
         name: "db.example.com".to_owned(),
         answer: BTreeSet::new(),
         since: at(9, 0) + SignedDuration::from_secs(seconds),
@@ -712,8 +712,8 @@ fn a_plan_of_a_followed_group_is_stored_with_one_notice() {
         plan: None,
         refused: None,
     };
-    let followed = |hour: i8, state: FollowState, notice: Option<Finding>| {
-        vec![Followed { group: group.clone(), state, at: at(hour, 0), notice }]
+    let followed = |hour: i8, before: Option<FollowState>, state: FollowState, notice: Option<Finding>| {
+        vec![Followed { group: group.clone(), before, state, at: at(hour, 0), notice }]
     };
     let partition = on();
     let mut stage = Stage { function: "target-follower", ..Stage::new(&[]) };
@@ -722,9 +722,12 @@ fn a_plan_of_a_followed_group_is_stored_with_one_notice() {
         let writes = stage.run(hour, true, |reconciler, items| reconciler.writes(&report, items));
         writes.into_iter().flat_map(|write| write.record.outbox).collect::<Vec<Transition>>()
     };
-    let notices = run(9, followed(9, state(0), Some(finding(Severity::Info))));
+    let notices = run(9, followed(9, None, seen(0), Some(finding(Severity::Info))));
     let [notice] = &notices[..] else { panic!("{notices:?}") };
     assert_eq!((notice.kind, notice.check.as_str()), (Kind::Notice, "target-group.hostname"));
-    assert_eq!(run(10, followed(8, state(1), Some(finding(Severity::Info)))), [], "an older look");
-    assert_eq!(run(10, followed(10, state(0), None)), [], "nothing new");
+    let news = || Some(finding(Severity::Info));
+    assert_eq!(run(10, followed(10, None, seen(1), news())), [], "another run was first");
+    assert_eq!(run(10, followed(10, Some(seen(2)), seen(1), news())), [], "another run was first");
+    assert_eq!(run(10, followed(10, Some(seen(0)), seen(0), None)), [], "nothing new");
+    assert_eq!(run(11, followed(11, Some(seen(0)), seen(1), news())).len(), 1);
 }
