@@ -427,12 +427,12 @@ mod tests {
     }
 
     /// The finding on group `pg` with these targets, whose hostname now has address 2, in a stack with these parameters.
-    fn followed(targets: Vec<Target>, mode: &str, dry_run: &str, state: Option<FollowState>) -> Finding {
+    fn followed(targets: Vec<Target>, mode: &str, dry_run: &str, state: Option<&FollowState>) -> Finding {
         let group = target_group("pg");
         let variables =
             [("FOLLOW_HOSTNAMES", mode), ("FOLLOW_TARGET_GROUPS", group.arn.as_str()), ("DRY_RUN", dry_run)];
         let policy = settings(&variables).policy;
-        let states = state.iter().map(|state| (group.arn.as_str(), state)).collect();
+        let states = state.into_iter().map(|state| (group.arn.as_str(), state)).collect();
         let hostname = Some(Ok(Some(hostname(Ok(vec!["10.0.0.2"])))));
         let read = TargetGroup { targets: Ok(targets), hostname, ..group.clone() };
         let topology = topology(endpoint_service(), [load_balancer("pg", vec![read])]);
@@ -476,7 +476,7 @@ mod tests {
             refused: None,
         };
         let says = |state: FollowState, words: &str| {
-            let finding = followed(vec![target(1, "unhealthy")], "replace", "false", Some(state));
+            let finding = followed(vec![target(1, "unhealthy")], "replace", "false", Some(&state));
             assert!(finding.evidence.iter().any(|line| line.contains(words)), "{words}: {finding:?}");
             assert!(finding.remedy.command.is_some());
             finding

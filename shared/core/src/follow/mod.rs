@@ -86,7 +86,7 @@ pub struct PlannedTarget {
 pub struct Look<'a> {
     pub group: &'a TargetGroup,
     pub hostname: &'a Hostname,
-    /// The time of the look-up, or just before it.
+    /// The time of the look-up, or just before it. The stored state was read within seconds of it.
     pub at: Timestamp,
     pub mode: FollowHostnames,
 }
