@@ -45,7 +45,7 @@ def stackset(text, guard):
               for group in interface["ParameterGroups"]]
     text = filled(text, "groups", "".join(
         f"- Label: {{default: {label}}}\n  Parameters:\n" + "".join(f"    - {name}\n" for name in names)
-        for label, names in groups))
+        for label, names in groups if names))
     text = filled(text, "labels", "".join(
         f"{name}: {{default: {interface['ParameterLabels'][name]['default']}}}\n" for name in shared))
     text = filled(text, "parameters", textwrap.dedent("".join(f"  {name}:\n{written[name]}" for name in shared)))
