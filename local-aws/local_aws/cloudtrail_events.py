@@ -64,7 +64,12 @@ def record(service, action, request, headers, query, answer, error, request_id):
         detail["apiVersion"] = "2015-12-01"
     event = account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
                               "Detail": json.dumps(detail)}
-    delays.of_cloudtrail(lambda: _outgoing.put(event))
+    delays.of_event("cloudtrail", lambda: send(event))
+
+
+def send(event):
+    """Send an event to EventBridge: its account, its Region and the entry for PutEvents."""
+    _outgoing.put(event)
 
 
 def _message(answer):
@@ -182,7 +187,7 @@ def _deliver():
             with request_scope(account, region):
                 eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
         except Exception:
-            log.exception("a CloudTrail event was not delivered")
+            log.exception("an event was not delivered")
         finally:
             _outgoing.task_done()
 

@@ -49,10 +49,23 @@ def _add_disturbances(command):
     delay = command("delay", "let AWS be late from now on; what is already delayed stays so")
     delay.add_argument("--cloudtrail", type=float, metavar="SECONDS",
                        help="from a call to its event; 0: no delay, and what is held back is delivered")
+    delay.add_argument("--rds", type=float, metavar="SECONDS", help="as --cloudtrail, for the events of databases")
     delay.add_argument("--connections", type=float, metavar="SECONDS",
                        help="from a change of a connection until its provider's list shows it; 0: no delay")
+    delay.add_argument("--dns", type=float, metavar="SECONDS",
+                       help="from a failover until DNS shows the new address; 0: no delay")
+    delay.add_argument("--targets", type=float, metavar="SECONDS",
+                       help="from a target's registration until it is no longer initial; 0: no delay")
     delay.add_argument("--answer", type=float, metavar="SECONDS", help="until a call is answered; 0: no delay")
     delay.add_argument("--action", default="*", help="of which calls, such as ec2:DescribeSubnets; default: of all")
+
+    dns = command("dns", "set the answer for a name; show the variables of a process that asks this server's DNS")
+    dns.add_argument("--name")
+    dns.add_argument("--answer", nargs="+", metavar="ADDRESS",
+                     help="or one word: nxdomain, empty (no address), servfail, silent (no response)")
+    dns.add_argument("--in-turn", action="store_true", help="each query gets one of the addresses")
+    dns.add_argument("--seconds", type=float, help="how long; default: until cleared")
+    dns.add_argument("--clear", action="store_true", help="end all answers that were set")
 
     limits = command("limits", "show the buckets of AWS's rate limits: tokens left, and calls granted and refused")
     limits.add_argument("--on", action="store_true", help="as at the start: full buckets, and nothing counted")
@@ -162,6 +175,9 @@ def _add_records(command):
     requests = command("requests", "list the API requests")
     requests.add_argument("--since", type=int, default=0, metavar="N")
     requests.add_argument("--principal", default="", metavar="SUBSTRING")
+
+    lookups = command("lookups", "list the DNS queries")
+    lookups.add_argument("--since", type=int, default=0, metavar="N")
 
     invocations = command("invocations", "list the invocations of functions")
     invocations.add_argument("--since", type=int, default=0, metavar="N")

@@ -10,7 +10,7 @@ from ministack.core import lambda_runtime
 from ministack.core.iam_evaluator import EvalContext, _gather_role_policies, evaluate, evaluate_resource_policy
 from ministack.services import eventbridge, lambda_svc, sns, sqs
 
-from . import clock
+from . import clock, dns
 
 log = logging.getLogger("local_aws")
 _invocations: list[dict] = []
@@ -45,8 +45,8 @@ def trigger_of(event):
         return "direct"
     if any("Sns" in record for record in event.get("Records", []) if isinstance(record, dict)):
         return "sns"
-    return {"Scheduled Event": "schedule", "AWS API Call via CloudTrail": "cloudtrail"}.get(
-        event.get("detail-type"), "direct")
+    return {"Scheduled Event": "schedule", "AWS API Call via CloudTrail": "cloudtrail", "RDS DB Instance Event": "rds",
+            "RDS DB Cluster Event": "rds"}.get(event.get("detail-type"), "direct")
 
 
 def error_message(result):
@@ -166,7 +166,7 @@ def install():
         for setting, name in (("LogFormat", "FORMAT"), ("ApplicationLogLevel", "LEVEL")):
             if log_settings.get(setting):
                 environment[f"AWS_LAMBDA_LOG_{name}"] = log_settings[setting]
-        return environment
+        return environment | dns.environment()
 
     def prompt_runtime_api(worker, generation, pending):
         """Send small responses at once, so that measured latencies do not contain TCP's delay."""

@@ -55,6 +55,15 @@ def add(subnet, groups, addresses, description="", attached_to=None):
     return interface
 
 
+def add_of_database(subnet, groups):
+    """Add an interface that RDS creates for a DB instance or its standby."""
+    interface = add(subnet, groups, [vpcs.take_address(subnet)], "RDSNetworkInterface")
+    interface |= {"Status": "in-use", "RequesterId": "amazon-rds", "Attachment": {
+        "AttachmentId": new_id("eni-attach"), "InstanceOwnerId": "amazon-rds", "DeviceIndex": 1, "Status": "attached",
+        "DeleteOnTermination": False}}
+    return interface
+
+
 def remove(interface_id):
     interface = ec2._network_interfaces.pop(interface_id)
     for address in addresses_of(interface):
@@ -146,7 +155,8 @@ def _view(interface, groups, requester=None):
 
 
 def all_views():
-    rows = [_view(interface, interface.get("Groups") or []) for interface in ec2._network_interfaces.values()]
+    rows = [_view(interface, interface.get("Groups") or [], interface.get("RequesterId"))
+            for interface in ec2._network_interfaces.values()]
     return rows + [row for balancer in alb._lbs.values() if balancer["Type"] == "network"
                    for row in _of_load_balancer(balancer)]
 
@@ -156,9 +166,10 @@ def _not_found(interface_id):
 
 
 def _own(interface_id):
-    """An interface that its account may change, and so none of a load balancer."""
-    if interface_id in ec2._network_interfaces:
-        return ec2._network_interfaces[interface_id]
+    """An interface that its account may change, and so none of a load balancer or a database."""
+    interface = ec2._network_interfaces.get(interface_id, {})
+    if interface and "RequesterId" not in interface:
+        return interface
     if interface_id in [row["NetworkInterfaceId"] for row in all_views()]:
         raise ApiError("AuthFailure", "You do not have permission to access the specified resource.")
     raise _not_found(interface_id)

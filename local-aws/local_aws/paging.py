@@ -75,6 +75,16 @@ def elb_page(request, key, rows):
     return {key: page, "NextMarker": marker}
 
 
+def rds_page(request, key, rows):
+    """One page of an RDS Describe call: MaxRecords from 20 to 100, Marker."""
+    wanted = request.get("MaxRecords", 100)
+    if not 20 <= wanted <= 100:
+        raise ApiError("InvalidParameterValue", f"Invalid value {wanted} for MaxRecords. Must be between 20 and 100")
+    page, marker = _page(rows, _cap(wanted), request.get("Marker"), ApiError("InvalidParameterValue",
+                                                                             "The marker is invalid"))
+    return {key: page, "Marker": marker}
+
+
 def datapoints_page(request, total, largest=100_800):
     """One page of GetMetricData, of at most MaxDatapoints: its start, its end and the NextToken."""
     start, _ = _read(request.get("NextToken"), _INVALID_TOKEN)

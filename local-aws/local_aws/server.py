@@ -89,6 +89,8 @@ def _install():
         cloudformation_types,
         cloudtrail_events,
         connection_notifications,
+        databases,
+        dns,
         elb_tags,
         endpoint_connections,
         flow_logs,
@@ -120,8 +122,9 @@ def _install():
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, listener_rules, clock, mailbox, invocations, permissions, request_log,
                    cloudtrail_events, cloudformation_types, balancer_types, alarm_events, alarms, certificates, cbor,
-                   metrics, metric_list, log_insights, lambda_reports, topic_encryption):
+                   metrics, metric_list, log_insights, lambda_reports, topic_encryption, databases):
         module.install()
+    dns.start(HOST)
 
 
 async def _application(scope, receive, send):

@@ -4,7 +4,7 @@ import ipaddress
 from ministack.core.responses import get_region
 from ministack.services import alb, ec2
 
-from . import clock, vpcs, zonal_shift
+from . import clock, delays, vpcs, zonal_shift
 from .load_balancers import application_answer, load_balancers_of
 from .wire import ELB, ApiError
 
@@ -52,13 +52,17 @@ def _same(target, other, default_port):
 
 @ELB.action("RegisterTargets")
 def register(request):
+    """Register targets, and draining ones anew. Nothing changes for those that are registered."""
     group = _group(request["TargetGroupArn"])
     targets = alb._targets.setdefault(group["TargetGroupArn"], [])
     for new in request["Targets"]:
         _CHECKS[group["TargetType"]](group, {"Port": group["Port"], **new})
-    for new in request["Targets"]:
-        targets[:] = [target for target in targets if not _same(target, new, group["Port"])] + [
-            {"Port": group["Port"], **new}]
+    kept = [target for target in targets if "draining_until" not in target]
+    new = [{"Port": group["Port"], **target, "initial_until": clock.now() + delays.TARGETS}
+           for target in request["Targets"] if not any(_same(target, other, group["Port"]) for other in kept)]
+    if len(kept) + len(new) > _MOST_TARGETS:
+        raise ApiError("TooManyTargets", "The number of targets exceeds the limit of the target group")
+    targets[:] = [target for target in targets if not any(_same(target, other, group["Port"]) for other in new)] + new
     return {}
 
 
@@ -115,6 +119,8 @@ def _check_alb(group, target):
 
 _OUTSIDE = [ipaddress.ip_network(block) for block in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12",
                                                       "192.168.0.0/16")]
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-limits.html
+_MOST_TARGETS = 1000
 _CHECKS = {"instance": _check_instance, "ip": _check_ip, "alb": _check_alb, "lambda": lambda group, target: None}
 
 
@@ -173,6 +179,8 @@ def _current_health(group, target, zone, balancers):
         return _health("unused", "Target.NotInUse")
     if "draining_until" in target:
         return _health("draining", "Target.DeregistrationInProgress")
+    if clock.now() < target.get("initial_until", 0):
+        return _health("initial", "Elb.RegistrationInProgress")
     state = ec2._instances.get(target["Id"], {}).get("State", {}).get("Name", "running")
     if state != "running":
         return _health("unused", "Target.InvalidState", f"Target is in the {state} state")

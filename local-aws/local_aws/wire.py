@@ -1,4 +1,4 @@
-"""The wire format of EC2 and ELBv2, and of CloudWatch's older protocol, read from botocore's service model.
+"""The wire format of EC2, ELBv2 and RDS, and of CloudWatch's older protocol, read from botocore's service model.
 
 The model lists every parameter and field of an API. So a handler takes a dict of the request's members and returns a
 dict of the response's members, named as in the API reference and the AWS CLI's output. A field outside the model is an
@@ -100,7 +100,7 @@ class Api:
                        for name, member in shape.members.items()}
             return {name: value for name, value in members.items() if value is not None}
         if shape.type_name == "list":
-            stem = prefix if self.is_ec2 else f"{prefix}.member"
+            stem = prefix if self.is_ec2 else f"{prefix}.{shape.member.serialization.get('name', 'member')}"
             items = []
             while (item := self.read(shape.member, f"{stem}.{len(items) + 1}", form)) is not None:
                 items.append(item)
@@ -161,3 +161,4 @@ def _element(name, inner):
 
 EC2 = Api("ec2")
 ELB = Api("elbv2")
+RDS = Api("rds")

@@ -93,7 +93,8 @@ def clean(aws):
     aws.control("answer", clear=True)
     aws.control("managed-resources", parameter="known")
     aws.control("page-size", size=0)
-    aws.control("delay", cloudtrail=0, connections=0)
+    aws.control("delay", cloudtrail=0, rds=0, connections=0, dns=0, targets=0)
+    aws.control("dns", clear=True)
     aws.control("clock", start=True)
 
 

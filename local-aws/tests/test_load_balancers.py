@@ -1,4 +1,6 @@
 """ELBv2: Network Load Balancers, target groups, target health."""
+import json
+
 import pytest
 from botocore.exceptions import ClientError
 from conftest import PROVIDER, REGION, Provider
@@ -141,6 +143,56 @@ def test_deregistration_needs_the_targets_own_port_and_zone(provider):
         return [target for target, _, _ in health(provider)]
     assert left({"Id": "172.31.0.10"}, {"Id": "10.9.9.9"}) == ["172.31.0.10", "10.9.9.9"], "a success that does nothing"
     assert left(*targets) == []
+
+
+def test_a_new_target_is_initial_for_a_while(aws, provider):
+    aws.control("clock", stop=True)
+    aws.control("delay", targets=120)
+    provider.listen()
+    register(provider, "172.31.0.10")
+    aws.control("target-health", target_group=provider.target_group, target="172.31.0.10", state="unhealthy")
+    aws.control("clock", advance=100)
+    register(provider, "172.31.0.10")
+    assert health(provider) == [("172.31.0.10", "initial", "Elb.RegistrationInProgress")]
+    aws.control("clock", advance=21)
+    assert health(provider) == [("172.31.0.10", "unhealthy", "Target.FailedHealthChecks")], "not registered anew"
+
+
+def test_a_draining_target_is_registered_anew(aws, provider):
+    aws.control("clock", stop=True)
+    provider.listen()
+    target = {"TargetGroupArn": provider.target_group, "Targets": [{"Id": "10.9.9.9", "AvailabilityZone": "all"}]}
+    provider.elb.register_targets(**target)
+    provider.elb.deregister_targets(**target)
+    assert health(provider) == [("10.9.9.9", "draining", "Target.DeregistrationInProgress")]
+    aws.control("delay", targets=120)
+    provider.elb.register_targets(**target)
+    assert health(provider) == [("10.9.9.9", "initial", "Elb.RegistrationInProgress")]
+    aws.control("clock", advance=400)
+    assert health(provider) == [("10.9.9.9", "healthy", None)], "the deregistration is over"
+
+
+def test_a_target_group_has_at_most_a_thousand_targets(provider):
+    addresses = [f"172.31.{number // 250}.{number % 250 + 4}" for number in range(1000)]
+    register(provider, *addresses)
+    assert error_code(register, provider, "172.31.16.9") == "TooManyTargets"
+    register(provider, addresses[0])
+    assert len(health(provider)) == 1000
+
+
+@pytest.mark.parametrize("action", ["register_targets", "deregister_targets"])
+def test_changes_of_targets_need_permission_for_the_target_group(aws, provider, names, action):
+    iam, user, other = aws.client("iam"), names("follower"), new_group(provider, names, TargetType="ip")
+    iam.create_user(UserName=user)
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    name = f"elasticloadbalancing:{action.title().replace('_', '')}"
+    iam.put_user_policy(UserName=user, PolicyName="one-group", PolicyDocument=json.dumps({
+        "Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": name, "Resource": provider.target_group}]}))
+    call = getattr(aws.client("elbv2", key["AccessKeyId"], key["SecretAccessKey"]), action)
+    call(TargetGroupArn=provider.target_group, Targets=[{"Id": "172.31.0.10"}])
+    with pytest.raises(ClientError, match=rf"not authorized to perform: {name} on resource: {other}"):
+        call(TargetGroupArn=other, Targets=[{"Id": "172.31.0.10"}])
 
 
 def test_a_tcp_target_group_has_no_http_settings(provider):

@@ -191,6 +191,16 @@ def test_a_route_to_a_gateway_is_active_while_it_is_attached(ec2, network):
     assert [route["State"] for route in network.routes()] == ["blackhole", "blackhole"]
 
 
+def test_a_route_to_a_vpn_gateway_is_active_while_it_is_attached(ec2, network):
+    gateway = ec2.create_vpn_gateway(Type="ipsec.1")["VpnGateway"]["VpnGatewayId"]
+    assert error_code(network.route, GatewayId=gateway) == "InvalidParameterValue"
+    ec2.attach_vpn_gateway(VpnGatewayId=gateway, VpcId=network.vpc)
+    assert network.route(GatewayId=gateway) == {
+        "DestinationCidrBlock": "192.168.0.0/16", "GatewayId": gateway, "State": "active"}
+    ec2.detach_vpn_gateway(VpnGatewayId=gateway, VpcId=network.vpc)
+    assert network.routes()[0]["State"] == "blackhole"
+
+
 def test_routes_are_replaced_and_deleted_by_their_destination(ec2, network, names):
     prefixes = ec2.create_managed_prefix_list(PrefixListName=names("pl"), AddressFamily="IPv4", MaxEntries=1)[
         "PrefixList"]["PrefixListId"]

@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 from conftest import DBT, HERE, PROVIDER, REGION, Provider, eventually
+from test_databases import FAILOVERS, Databases
 from test_endpoint_services import error_code
 
 OPS = "ops@example.com"
@@ -294,6 +295,26 @@ def test_a_function_has_lambdas_variables_and_its_own(stack):
     assert environment["AWS_ENDPOINT_URL"] == stack.aws.endpoint
     assert environment["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
     assert not {"PYTHONPATH", "AUTH", "GATEWAY_PORT", "MINISTACK_REGION"} & set(environment)
+
+
+def test_a_function_resolves_the_names_of_databases(aws, stack):
+    aws.control("dns", name="orders.example.com", answer=["10.0.0.7"])
+    assert stack.invoke({"resolve": "orders.example.com"}) == ["10.0.0.7"]
+
+
+def test_a_failover_invokes_a_function(aws, names, stack):
+    databases, events, rule = Databases(aws, names), aws.client("events"), names("failovers")
+    function = f"arn:aws:lambda:{REGION}:{PROVIDER}:function:{stack.function}"
+    arn = events.put_rule(Name=rule, EventPattern=json.dumps(FAILOVERS))["RuleArn"]
+    events.put_targets(Rule=rule, Targets=[{"Id": "function", "Arn": function}])
+    aws.client("lambda").add_permission(
+        FunctionName=stack.function, StatementId=rule, Action="lambda:InvokeFunction", SourceArn=arn,
+        Principal="events.amazonaws.com")
+    before = stack.last("invocations")
+    databases.rds.reboot_db_instance(DBInstanceIdentifier=databases.new_instance(), ForceFailover=True)
+    eventually(lambda: len(stack.invocations("rds", before)) == 2)
+    events.remove_targets(Rule=rule, Ids=["function"])
+    events.delete_rule(Name=rule)
 
 
 def test_the_table_supports_conditional_writes(aws, stack):

@@ -15,7 +15,7 @@ LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
 def watch(client):
     """Check the responses to this client, if this package handles its service."""
     service = client.meta.service_model.service_name
-    if service in ("ec2", "elbv2"):
+    if service in ("ec2", "elbv2", "rds"):
         client.meta.events.register(f"before-parse.{service}", _check)
     if service == "acm":
         client.meta.events.register("before-parse.acm", _check_values)

@@ -9,10 +9,11 @@ use std::time::Duration;
 use guard_aws::apply::Outcome;
 use guard_aws::memory::{established, recorded_admissions};
 use guard_aws::metrics::Metric;
-use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
+use guard_aws::pipeline::{Done, Read, Run, Watcher};
 use guard_core::admission::{self, Decided, admit};
 use guard_core::alerts::reconcile::Report;
 use guard_core::alerts::record::admissions;
+use guard_core::catalogue::checks_of;
 use guard_core::check::{Check, Group};
 use guard_core::checks::connection_untrusted;
 use guard_core::connections::{self, Verdict, decide};
@@ -31,7 +32,6 @@ pub struct ConnectionAcceptor;
 
 impl Watcher for ConnectionAcceptor {
     const NAME: &'static str = "connection-acceptor";
-    const CHECKS: Group = Group::Connections;
     const HIDDEN: Option<Check> = Some(&connection_untrusted::SPEC);
 
     /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list lacks, the
@@ -151,7 +151,7 @@ async fn connections(run: &Run<'_>) -> Read {
     let (began, services) = (Timestamp::now(), &run.settings.policy.services);
     let mut topology = Topology::default();
     topology.set_connections(run.observer.connections(services).await);
-    Read::new(services.clone(), topology, began, checks::<ConnectionAcceptor>())
+    Read::new(services.clone(), topology, began, checks_of(&[Group::Connections]))
 }
 
 fn log_unconfigured_services(run: &Run<'_>) {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use guard_aws::memory::{LoadedState, States};
 use guard_aws::observe::Scope;
-use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
+use guard_aws::pipeline::{Done, Read, Run, Watcher};
 use guard_core::alerts::reconcile::{ReadPath, Report};
 use guard_core::alerts::record::{Items, Partition, stored_path};
 use guard_core::alerts::traffic::{self, Question};
 use guard_core::alerts::{heartbeat, inventory, reuse};
+use guard_core::catalogue::checks_of;
 use guard_core::check::{Check, Group};
 use guard_core::checks::cross_zone;
 use guard_core::config::CrossZone;
@@ -25,7 +26,6 @@ pub struct DriftWatcher;
 
 impl Watcher for DriftWatcher {
     const NAME: &'static str = "drift-watcher";
-    const CHECKS: Group = Group::Settings;
     const HIDDEN: Option<Check> = Some(&cross_zone::SPEC);
     const WATCHES_DELIVERY: bool = true;
 
@@ -55,7 +55,7 @@ impl Watcher for DriftWatcher {
         topology.traffic = traffic(run, connections, states, services).await;
         let detailed_at = |service: &ServiceId| (service.clone(), known.of(service).unwrap_or(began));
         topology.detailed_at = services.iter().map(detailed_at).collect();
-        vec![Read::new(services.clone(), topology, began, checks::<Self>())]
+        vec![Read::new(services.clone(), topology, began, checks_of(&[Group::Settings]))]
     }
 
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {

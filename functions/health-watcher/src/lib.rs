@@ -11,9 +11,10 @@ use guard_aws::memory::States;
 use guard_aws::metrics::{self, Metric};
 use guard_aws::observe::Scope;
 use guard_aws::observe::pace::{self, Rate};
-use guard_aws::pipeline::{Read, Run, Watcher, checks};
+use guard_aws::pipeline::{Read, Run, Watcher};
 use guard_core::alerts::record::Items;
 use guard_core::alerts::reuse;
+use guard_core::catalogue::checks_of;
 use guard_core::check::{CheckResult, Group, Status};
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
@@ -26,7 +27,6 @@ pub struct HealthWatcher;
 
 impl Watcher for HealthWatcher {
     const NAME: &'static str = "health-watcher";
-    const CHECKS: Group = Group::Health;
 
     const ELB_RATE: Rate = pace::ELB_HEALTH;
     /// A duration that lets a run end before the next minute's run, with time left for reading changed paths again.
@@ -47,7 +47,7 @@ impl Watcher for HealthWatcher {
         let paths: Vec<&StoredPath> = usable.filter(|path| services.contains(path.service())).collect();
         let known: BTreeSet<ServiceId> = paths.iter().map(|path| path.service().clone()).collect();
         let unknown: BTreeSet<ServiceId> = services.difference(&known).cloned().collect();
-        let stored = Read::new(known, Topology::from_paths(paths.iter().copied()), now, checks::<Self>());
+        let stored = Read::new(known, Topology::from_paths(paths.iter().copied()), now, checks_of(&[Group::Health]));
 
         // A call that fails because of an outdated stored path, for example with a deleted target group, does not count
         // as failed once it succeeds for a new path.
@@ -55,7 +55,7 @@ impl Watcher for HealthWatcher {
         let health = async {
             let (began, services) = (Timestamp::now(), stored.services.clone());
             let topology = confirming.health(stored.topology.clone()).await;
-            Read::new(services, topology, began, checks::<Self>())
+            Read::new(services, topology, began, checks_of(&[Group::Health]))
         };
         let (mut health, unknown) = tokio::join!(health, read_all(run, unknown, Scope::Health));
         if health.drop_unfinished() {
@@ -124,5 +124,5 @@ async fn read_all(run: &Run<'_>, services: BTreeSet<ServiceId>, scope: Scope<'_>
     }
     let began = Timestamp::now();
     let topology = run.observer.topology(&services, scope).await;
-    Some(Read::new(services, topology, began, checks::<HealthWatcher>()))
+    Some(Read::new(services, topology, began, checks_of(&[Group::Health])))
 }

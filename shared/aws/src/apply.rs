@@ -1,14 +1,16 @@
 //! The only module that changes EC2 and ELB. It carries out plans; a dry run only logs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::UnsuccessfulItem;
 use aws_sdk_elasticloadbalancingv2::types as elb;
+use guard_core::follow::{CALLS_BEGIN_WITHIN, PlannedTarget, TargetPlan};
 use guard_core::ids::{Arn, EndpointId, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, ErrorKind};
+use jiff::Timestamp;
 
 use crate::clients;
 use crate::concurrently;
@@ -33,6 +35,8 @@ pub struct Outcome {
     pub refused: BTreeMap<String, CallError>,
     /// The failed calls that may succeed next time: the run has left something undone.
     pub failed: Vec<CallError>,
+    /// The target groups whose planned calls were made, whatever AWS answered.
+    pub followed: BTreeSet<Arn>,
     /// Whether the plan lacked the records that it needs.
     pub lacks_memory: bool,
 }
@@ -62,6 +66,7 @@ impl Applier {
         }
         outcome.extend(self.answer_connections(plan).await);
         outcome.extend(self.enforce_cross_zone(plan).await);
+        outcome.extend(self.change_targets(plan).await);
         outcome
     }
 
@@ -134,8 +139,38 @@ impl Applier {
         Outcome {
             refused: errors.iter().map(|(arn, error)| (arn.to_string(), error.clone())).collect(),
             failed: errors.into_iter().map(|(_, error)| error).collect(),
-            lacks_memory: false,
+            ..Outcome::default()
         }
+    }
+
+    /// Registers and deregisters targets. A call that would begin too late for its plan is left to the next run.
+    async fn change_targets(&self, plan: &Plan) -> Outcome {
+        let changes = concurrently(&plan.targets, async |(group, plan)| (group, self.change_group(group, plan).await));
+        let mut outcome = Outcome { followed: plan.targets.keys().cloned().collect(), ..Outcome::default() };
+        for (group, error) in changes.await.into_iter().filter_map(|(group, result)| Some((group, result.err()?))) {
+            tracing::error!(%group, %error, "could not change its targets");
+            outcome.refused.insert(group.to_string(), error.clone());
+            outcome.failed.push(error);
+        }
+        outcome
+    }
+
+    async fn change_group(&self, group: &Arn, plan: &TargetPlan) -> Result<(), CallError> {
+        if !plan.register.is_empty() {
+            const CALL: &str = "elasticloadbalancing:RegisterTargets";
+            in_time(CALL, plan)?;
+            let call = self.elb.register_targets().target_group_arn(group.as_str());
+            let response = call.set_targets(Some(plan.register.iter().map(description).collect())).send().await;
+            response.map_err(|error| call_error(CALL, &error))?;
+        }
+        if !plan.deregister.is_empty() {
+            const CALL: &str = "elasticloadbalancing:DeregisterTargets";
+            in_time(CALL, plan)?;
+            let call = self.elb.deregister_targets().target_group_arn(group.as_str());
+            let response = call.set_targets(Some(plan.deregister.iter().map(description).collect())).send().await;
+            response.map_err(|error| call_error(CALL, &error))?;
+        }
+        Ok(())
     }
 
     async fn switch_on(&self, load_balancer: &Arn) -> Result<(), CallError> {
@@ -153,6 +188,20 @@ impl Applier {
         let response = call.attributes(attribute.build()).send().await;
         response.map(drop).map_err(|error| call_error("elasticloadbalancing:ModifyTargetGroupAttributes", &error))
     }
+}
+
+/// Fails if it is too late to begin the planned `call`.
+fn in_time(call: &'static str, plan: &TargetPlan) -> Result<(), CallError> {
+    match Timestamp::now().duration_since(plan.at) <= CALLS_BEGIN_WITHIN {
+        true => Ok(()),
+        false => Err(CallError::new(call, ErrorKind::GivenUp, "the look-up that it follows is too old")),
+    }
+}
+
+fn description(target: &PlannedTarget) -> elb::TargetDescription {
+    let PlannedTarget { address, port, zone } = target;
+    let description = elb::TargetDescription::builder().id(address.to_string()).set_port(port.map(i32::from));
+    description.set_availability_zone(zone.clone()).build()
 }
 
 /// A call that failed as a whole.
@@ -181,6 +230,7 @@ impl Outcome {
     pub fn extend(&mut self, other: Self) {
         self.refused.extend(other.refused);
         self.failed.extend(other.failed);
+        self.followed.extend(other.followed);
         self.lacks_memory |= other.lacks_memory;
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use guard_core::admission::Admissions;
 use guard_core::alerts::connection::remembered;
-use guard_core::alerts::record::{Items, Partition, admissions, stored_path, without_future};
+use guard_core::alerts::record::{Items, Partition, admissions, follow_states, stored_path, without_future};
+use guard_core::follow::FollowState;
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
@@ -43,6 +44,12 @@ impl<'a> Memory<'a> {
     /// All records; loads them first if necessary.
     pub async fn all(&self) -> &States {
         self.loaded.get_or_init(|| load(self.table, &self.partitions)).await
+    }
+
+    /// The states of the followed target groups in the records, once these are loaded. Several services may have a group
+    /// on their paths, and only one partition holds its state.
+    pub fn follow_states(&self) -> BTreeMap<&str, &FollowState> {
+        self.loaded.get().into_iter().flat_map(BTreeMap::values).flatten().flat_map(follow_states).collect()
     }
 
     /// All records, if they arrive within two seconds after the start of the run.

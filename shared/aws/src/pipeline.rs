@@ -14,8 +14,7 @@ use guard_core::alerts::connection::remembered;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::{self, Items, Partition};
 use guard_core::alerts::{changes, inventory, reuse};
-use guard_core::catalogue::checks_of;
-use guard_core::check::{Check, CheckContext, Group};
+use guard_core::check::{Check, CheckContext};
 use guard_core::checks::subscribers::{self, Subscribers};
 use guard_core::concern::{self, Concern, PathIds};
 use guard_core::config::Settings;
@@ -33,7 +32,7 @@ use crate::debounce::{self, Claim, Event};
 use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, Memory, States, stored_names};
 use crate::metrics::{self, Metric};
-use crate::notify::{Notifier, PartitionWork};
+use crate::notify::{Notifier, PartitionWork, Written};
 use crate::observe::pace::{self, Rate};
 use crate::observe::{Observer, RESERVED_TO_FOLLOW};
 use crate::table::ToRead;
@@ -53,9 +52,6 @@ const UNKNOWN_PATH: usize = 3;
 pub trait Watcher {
     /// The function's name, which is part of its records' keys.
     const NAME: &'static str;
-
-    /// The checks that the function evaluates.
-    const CHECKS: Group;
 
     /// The check whose findings the function's changes hide. These findings are stored before a change is made.
     const HIDDEN: Option<Check> = None;
@@ -85,6 +81,20 @@ pub trait Watcher {
     /// The changes to make in AWS.
     async fn plan(&self, _run: &Run<'_>, _reads: &[Read]) -> Plan {
         Plan::default()
+    }
+
+    /// The report to store before the run makes its changes, so that a later run sends it if this one dies: the findings
+    /// that the changes hide.
+    fn before_change<'a>(
+        &self,
+        run: &Run<'_>,
+        reads: &[Read],
+        (partition, items): (&'a Partition, &Items),
+    ) -> Report<'a> {
+        let hidden = Self::HIDDEN.as_slice();
+        let about = partition.service().zip(reads.first());
+        let evaluate = |(service, read)| run.evaluate(hidden, service, read, Some(items), &Outcome::default());
+        Report::new(partition, about.map(evaluate).into_iter().collect())
     }
 
     /// Reads the resources that `plan` has changed again. A superseded read keeps only the checks for which it still
@@ -204,13 +214,14 @@ impl Run<'_> {
         if let Trigger::Change(change) = &self.invocation.trigger {
             changes.push(change.clone());
         }
-        let region = &self.invocation.origin.region;
+        let (region, follow_states) = (&self.invocation.origin.region, self.memory.follow_states());
         let context = CheckContext {
             remembered: remembered.as_ref(),
             refused: &outcome.refused,
             lacks_memory: outcome.lacks_memory || items.is_none(),
             changes: &changes,
             was_in_place: &was_in_place,
+            follow_states: &follow_states,
             last_path: items.and_then(record::stored_path),
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
@@ -450,32 +461,49 @@ impl<W: Watcher> Pipeline<W> {
         if plan.is_empty() || self.settings.policy.dry_run {
             return (self.applier.apply(plan).await, BTreeMap::new());
         }
-        let (accepts, others) = plan.split();
-        let (mut outcome, stored) = tokio::join!(self.applier.apply(&accepts), self.store_hidden(run, &others, reads));
+        let (accepts, mut others) = plan.split();
+        let (mut outcome, stored) = tokio::join!(self.applier.apply(&accepts), self.store_first(run, &others, reads));
+        let (stored, written) = stored;
+        others.targets.retain(|group, _| match written.iter().find(|(key, _)| key.is_followed(group)) {
+            Some((_, Ok(()))) => true,
+            Some((_, Err(error))) => {
+                outcome.failed.push(error.clone());
+                false
+            }
+            // Another run's record came first, and the next run decides on it.
+            None => false,
+        });
         outcome.extend(self.applier.apply(&others).await);
         self.watcher.read_again(run, plan, reads).await;
         (outcome, stored)
     }
 
-    /// Stores the findings that the changes in `plan` will hide, so that a later run sends them if this one dies.
-    /// Returns the records with the versions that were written, by partition.
-    async fn store_hidden(&self, run: &Run<'_>, plan: &Plan, reads: &[Read]) -> BTreeMap<Partition, LoadedState> {
-        let (Some(check), Some(read)) = (W::HIDDEN.filter(|_| plan.hides_findings()), reads.first()) else {
-            return BTreeMap::new();
-        };
+    /// Stores what the watcher wants stored before the changes in `plan`. Returns the records with the versions that were
+    /// written, by partition, and the results of the writes.
+    async fn store_first(
+        &self,
+        run: &Run<'_>,
+        plan: &Plan,
+        reads: &[Read],
+    ) -> (BTreeMap<Partition, LoadedState>, Written) {
+        if !plan.is_stored_first() {
+            return Default::default();
+        }
         let Some(states) = run.memory.for_plan().await else {
-            tracing::error!("the table is slow; making the change without storing first what it hides");
-            return BTreeMap::new();
+            tracing::error!("the table is slow; nothing is stored before the change");
+            return Default::default();
         };
         let services = states.iter().filter_map(|(partition, state)| Some((partition, partition.service()?, state)));
-        let concerned = services.filter(|(_, service, _)| plan.concerns(service, &read.topology));
-        let stored = concurrently(concerned, async |(partition, service, state)| {
+        let is_concerned = |service| reads.iter().any(|read| plan.concerns(service, &read.topology));
+        let concerned = services.filter(|(_, service, _)| is_concerned(service));
+        let stored = concurrently(concerned, async |(partition, _, state)| {
             let items = state.as_ref().ok()?;
-            let evaluation = run.evaluate(&[check], service, read, Some(items), &Outcome::default());
-            let report = Report::new(partition, vec![evaluation]);
-            Some((partition.clone(), Ok(self.notifier.store_before_change(run.invocation, &report, items).await)))
+            let report = self.watcher.before_change(run, reads, (partition, items));
+            let (items, written) = self.notifier.store_before_change(run.invocation, &report, items).await;
+            Some(((partition.clone(), Ok(items)), written))
         });
-        stored.await.into_iter().flatten().collect()
+        let (states, written): (_, Vec<Written>) = stored.await.into_iter().flatten().unzip();
+        (states, written.into_iter().flatten().collect())
     }
 
     /// The run's report on one partition: every read, evaluated for its checks, oldest first.
@@ -533,9 +561,4 @@ fn with_subscribers<'a>(
         work.report.subscribers.clone_from(next);
     }
     work
-}
-
-/// The checks of one function.
-pub fn checks<W: Watcher>() -> Vec<Check> {
-    checks_of(&[W::CHECKS])
 }

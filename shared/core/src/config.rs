@@ -50,6 +50,10 @@ pub struct Policy {
     pub untrusted_requests: UntrustedRequests,
     /// The reaction to cross-zone load balancing that is off.
     pub cross_zone: CrossZone,
+    /// How target-follower changes the targets of the followed groups.
+    pub follow_hostnames: FollowHostnames,
+    /// The target groups whose targets follow their hostname. Empty unless `follow_hostnames` says to follow.
+    pub follow_target_groups: BTreeSet<Arn>,
     /// Consecutive failing results before an alert of a check that can flap fires. At least 1.
     pub alert_after: u32,
     /// Consecutive passing results before such an alert resolves. At least 1.
@@ -77,6 +81,11 @@ impl Policy {
 /// The networks of private IPv4 addresses: <https://www.rfc-editor.org/rfc/rfc1918>, <https://www.rfc-editor.org/rfc/rfc6598>.
 const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
 
+/// The networks of [`PRIVATE`].
+pub(crate) fn private_networks() -> impl Iterator<Item = IpNet> {
+    PRIVATE.iter().filter_map(|network| network.parse().ok())
+}
+
 impl Policy {
     /// The ports that dbt connects to on any of the services; empty if at least one service takes any port.
     pub fn all_ports(&self) -> BTreeSet<u16> {
@@ -92,7 +101,7 @@ impl Policy {
     /// nothing: most VPCs use public ranges.
     /// <https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses>
     pub fn public_cidrs(&self) -> impl Iterator<Item = &IpNet> {
-        let private: Vec<IpNet> = PRIVATE.iter().filter_map(|net| net.parse().ok()).collect();
+        let private: Vec<IpNet> = private_networks().collect();
         let ipv4 = self.dbt_cidrs.iter().filter(|cidr| matches!(cidr, IpNet::V4(_)));
         ipv4.filter(move |cidr| !private.iter().any(|private| private.contains(*cidr)))
     }
@@ -141,6 +150,17 @@ pub enum CrossZone {
     Enforce,
     /// Do not check it.
     Ignore,
+}
+
+/// `FOLLOW_HOSTNAMES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowHostnames {
+    /// Change no targets.
+    Never,
+    /// Register the hostname's missing addresses.
+    Register,
+    /// Register them, and deregister the others once all of the hostname's addresses are healthy.
+    Replace,
 }
 
 /// All problems of the configuration.
@@ -259,6 +279,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.conflict("EXPECTED_ENDPOINTS", message, "ENDPOINT_SERVICE_IDS", EXPECTED_ENDPOINTS);
         }
 
+        let follow_hostnames = self.one("FOLLOW_HOSTNAMES", "'never', 'register' or 'replace'", follow_hostnames);
+        let follow_hostnames = follow_hostnames.unwrap_or(FollowHostnames::Never);
+        let follows = follow_hostnames != FollowHostnames::Never;
+        let groups = self.list("FOLLOW_TARGET_GROUPS", TARGET_GROUPS, target_group);
+        self.required("FOLLOW_TARGET_GROUPS", follows && groups.is_empty(), TARGET_GROUPS);
+
         Policy {
             max_dbt_endpoints: self
                 .one("MAX_DBT_ENDPOINTS", "a whole number from 0 (no limit) to 1000", limit)
@@ -277,6 +303,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             cross_zone: self
                 .one("CROSS_ZONE", "'alert', 'enforce' or 'ignore'", cross_zone)
                 .unwrap_or(CrossZone::Alert),
+            follow_hostnames,
+            follow_target_groups: groups.into_iter().filter(|_| follows).collect(),
             alert_after: self.one("ALERT_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
             resolve_after: self.one("RESOLVE_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
             remind_every: self
@@ -433,6 +461,24 @@ fn untrusted_requests(text: &str) -> Result<UntrustedRequests, String> {
 
 fn cross_zone(text: &str) -> Result<CrossZone, String> {
     one_of(text, [("alert", CrossZone::Alert), ("enforce", CrossZone::Enforce), ("ignore", CrossZone::Ignore)])
+}
+
+fn follow_hostnames(text: &str) -> Result<FollowHostnames, String> {
+    let words = [
+        ("never", FollowHostnames::Never),
+        ("register", FollowHostnames::Register),
+        ("replace", FollowHostnames::Replace),
+    ];
+    one_of(text, words)
+}
+
+const TARGET_GROUPS: &str = "ARNs of target groups, comma-separated";
+
+fn target_group(text: &str) -> Result<Arn, String> {
+    match text.parse::<Arn>() {
+        Ok(arn) if arn.service() == "elasticloadbalancing" && arn.resource().starts_with("targetgroup/") => Ok(arn),
+        _ => Err(format!("'{text}' is not the ARN of a target group")),
+    }
 }
 
 fn one_of<T, const N: usize>(text: &str, words: [(&str, T); N]) -> Result<T, String> {
@@ -600,6 +646,8 @@ mod tests {
             ("KNOWN_ACCOUNTS", "12345"),
             ("UNTRUSTED_REQUESTS", "accept"),
             ("CROSS_ZONE", "on"),
+            ("FOLLOW_HOSTNAMES", "always"),
+            ("FOLLOW_TARGET_GROUPS", "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/1"),
             ("ALERT_AFTER", "0"),
             ("RESOLVE_AFTER", "many"),
             ("REMIND_EVERY_HOURS", "-1"),
@@ -609,12 +657,14 @@ mod tests {
             ("DRIFT_SCHEDULE", "cron(0 * * * ? *)"),
         ]);
         insta::assert_snapshot!(problems, @r"
-        the configuration has 19 problems:
+        the configuration has 21 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           DBT_PRINCIPALS: is missing or empty; expected at least one dbt principal
           KNOWN_ACCOUNTS: '12345' is not a 12-digit AWS account id; expected 12-digit AWS account ids, comma-separated
           LISTENER_PORTS: '0' is not a port from 1 to 65535; expected 5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22
+          FOLLOW_HOSTNAMES: 'always' is not known; expected 'never', 'register' or 'replace'
+          FOLLOW_TARGET_GROUPS: 'arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/1' is not the ARN of a target group; expected ARNs of target groups, comma-separated
           NOTIFICATION_TOPIC_ARN: 'arn:aws:sqs:eu-central-1:111122223333:q' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           DBT_CIDRS: '10.0.0.1/8' has host bits set, did you mean 10.0.0.0/8?; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
           DBT_CIDRS: '300.0.0.0/8' is not a CIDR; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
@@ -655,6 +705,20 @@ mod tests {
             assert!(accepts(name, valid), "{name}={valid}");
             assert!(!accepts(name, invalid), "{name}={invalid}");
         }
+    }
+
+    #[test]
+    fn groups_are_followed_only_if_hostnames_are() {
+        let group = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef";
+        let followed = |mode: &str| {
+            let policy = read(&[("FOLLOW_HOSTNAMES", mode), ("FOLLOW_TARGET_GROUPS", group)]).unwrap().policy;
+            (policy.follow_hostnames, policy.follow_target_groups.len())
+        };
+        assert_eq!(followed(""), (FollowHostnames::Never, 0));
+        assert_eq!(followed("never"), (FollowHostnames::Never, 0));
+        assert_eq!(followed("register"), (FollowHostnames::Register, 1));
+        assert_eq!(followed("replace"), (FollowHostnames::Replace, 1));
+        assert!(problems(&[("FOLLOW_HOSTNAMES", "replace")]).contains("FOLLOW_TARGET_GROUPS: is missing or empty"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod concern;
 pub mod config;
 pub mod connections;
 pub mod documentation;
+pub mod follow;
 pub mod ids;
 pub mod message;
 pub mod plan;

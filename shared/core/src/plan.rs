@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::follow::TargetPlan;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{LoadBalancer, Topology};
 
@@ -17,6 +18,8 @@ pub struct Plan {
     pub cross_zone_on: Vec<Arn>,
     /// Target groups whose cross-zone attribute becomes `use_load_balancer_configuration`, AWS's default.
     pub cross_zone_deferred: Vec<Arn>,
+    /// Targets to register and deregister, by target group. Only what was stored before is carried out.
+    pub targets: BTreeMap<Arn, TargetPlan>,
     /// Whether the plan was made without the stored records that it needs, because the table was slow. Such a plan
     /// rejects nothing.
     pub lacks_memory: bool,
@@ -25,13 +28,16 @@ pub struct Plan {
 impl Plan {
     /// Whether there is nothing to change.
     pub fn is_empty(&self) -> bool {
-        self.accept.is_empty() && !self.hides_findings()
+        self.accept.is_empty() && !self.is_stored_first()
     }
 
-    /// Whether the changes hide findings from later runs, such as a rejected account or disabled cross-zone load
-    /// balancing.
-    pub fn hides_findings(&self) -> bool {
-        !(self.reject.is_empty() && self.cross_zone_on.is_empty() && self.cross_zone_deferred.is_empty())
+    /// Whether something is stored before the changes: the findings that they hide from later runs, such as a rejected
+    /// account or disabled cross-zone load balancing, or the planned targets.
+    pub fn is_stored_first(&self) -> bool {
+        !(self.reject.is_empty()
+            && self.cross_zone_on.is_empty()
+            && self.cross_zone_deferred.is_empty()
+            && self.targets.is_empty())
     }
 
     /// The accepts, which hide nothing and wait for nothing, and all other changes.
@@ -45,7 +51,8 @@ impl Plan {
         let is_changed = |load_balancer: &LoadBalancer| {
             let mut groups = load_balancer.target_groups.iter().flatten();
             self.cross_zone_on.contains(&load_balancer.arn)
-                || groups.any(|group| self.cross_zone_deferred.contains(&group.arn))
+                || groups
+                    .any(|group| self.cross_zone_deferred.contains(&group.arn) || self.targets.contains_key(&group.arn))
         };
         self.accept.contains_key(service)
             || self.reject.contains_key(service)
@@ -68,8 +75,9 @@ impl fmt::Display for Plan {
             services.iter().flat_map(endpoints).collect::<Vec<String>>()
         });
         let cross_zone = self.cross_zone_on.iter().chain(&self.cross_zone_deferred);
-        let lines: Vec<String> =
-            answers.chain(cross_zone.map(|arn| format!("switch cross-zone on for {arn}"))).collect();
+        let targets = self.targets.iter().map(|(group, plan)| format!("{plan} in {group}"));
+        let cross_zone = cross_zone.map(|arn| format!("switch cross-zone on for {arn}"));
+        let lines: Vec<String> = answers.chain(cross_zone).chain(targets).collect();
         f.write_str(if lines.is_empty() { "nothing to change".to_owned() } else { lines.join(", ") }.as_str())
     }
 }
@@ -77,21 +85,30 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{endpoint, endpoint_service, load_balancer, service, target_group, topology};
+    use crate::follow::PlannedTarget;
+    use crate::testing::{at, endpoint, endpoint_service, load_balancer, service, target_group, topology};
+
+    /// A plan that registers 10.0.0.2 and deregisters 10.0.0.1.
+    fn target_plan() -> TargetPlan {
+        let on = |number| PlannedTarget { address: [10, 0, 0, number].into(), port: Some(5432), zone: None };
+        TargetPlan { at: at(8, 0), register: vec![on(2)], deregister: vec![on(1)] }
+    }
 
     #[test]
     fn a_plan_knows_whether_it_changes_or_hides_anything() {
         let endpoints = || BTreeMap::from([(service(1), vec![endpoint(1)])]);
         let arn = || vec![load_balancer("pg", Vec::new()).arn];
+        let targets = || BTreeMap::from([(target_group("pg").arn, target_plan())]);
         let table = [
             (Plan::default(), true, false),
             (Plan { accept: endpoints(), ..Plan::default() }, false, false),
             (Plan { reject: endpoints(), ..Plan::default() }, false, true),
             (Plan { cross_zone_on: arn(), ..Plan::default() }, false, true),
             (Plan { cross_zone_deferred: arn(), ..Plan::default() }, false, true),
+            (Plan { targets: targets(), ..Plan::default() }, false, true),
         ];
         for (plan, is_empty, hides) in table {
-            assert_eq!((plan.is_empty(), plan.hides_findings()), (is_empty, hides), "{plan}");
+            assert_eq!((plan.is_empty(), plan.is_stored_first()), (is_empty, hides), "{plan}");
         }
     }
 
@@ -105,7 +122,9 @@ mod tests {
         let reject = BTreeMap::from([(service(2), vec![endpoint(1)])]);
         assert_eq!(concerns(&Plan { reject, ..Plan::default() }), [false, true]);
         assert_eq!(concerns(&Plan { cross_zone_on: vec![balancer.arn], ..Plan::default() }), [true, false]);
-        assert_eq!(concerns(&Plan { cross_zone_deferred: vec![group.arn], ..Plan::default() }), [true, false]);
+        assert_eq!(concerns(&Plan { cross_zone_deferred: vec![group.arn.clone()], ..Plan::default() }), [true, false]);
+        let targets = BTreeMap::from([(group.arn, target_plan())]);
+        assert_eq!(concerns(&Plan { targets, ..Plan::default() }), [true, false]);
     }
 
     #[test]
@@ -124,14 +143,17 @@ mod tests {
             accept: BTreeMap::from([(service(1), vec![endpoint(1)])]),
             reject: BTreeMap::from([(service(1), vec![endpoint(2)])]),
             cross_zone_on: vec![load_balancer("pg", Vec::new()).arn],
+            targets: BTreeMap::from([(target_group("pg").arn, target_plan())]),
             ..Plan::default()
         };
         let on = service(1);
         let expected = format!(
-            "accept {} on {on}, reject {} on {on}, switch cross-zone on for {}",
+            "accept {} on {on}, reject {} on {on}, switch cross-zone on for {}, register 10.0.0.2:5432, deregister \
+             10.0.0.1:5432 in {}",
             endpoint(1),
             endpoint(2),
-            plan.cross_zone_on[0]
+            plan.cross_zone_on[0],
+            target_group("pg").arn,
         );
         assert_eq!(plan.to_string(), expected);
         assert_eq!(plan.endpoints().collect::<Vec<_>>(), [&endpoint(1), &endpoint(2)]);

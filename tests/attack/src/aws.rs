@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use guard_core::testing::{DBT, endpoint, service};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::call::{Api, Call, Form, Request};
@@ -78,6 +79,39 @@ impl Published {
     }
 }
 
+/// A registered target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FakeTarget {
+    /// Its address, or its instance id.
+    pub id: String,
+    /// Its port.
+    pub port: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its health, as ELB writes it.
+    pub health: &'static str,
+}
+
+impl FakeTarget {
+    /// The target with this address in the first zone.
+    pub fn new(address: &str, health: &'static str) -> Self {
+        Self { id: address.to_owned(), port: PORT.to_owned(), zone: "eu-central-1a".to_owned(), health }
+    }
+}
+
+/// A change of a target group's targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetChange {
+    /// `RegisterTargets` or `DeregisterTargets`.
+    pub action: String,
+    /// The addresses in the call.
+    pub addresses: Vec<String>,
+    /// The hostname's address at that time.
+    pub wanted: Option<String>,
+    /// The targets before the call.
+    pub before: Vec<FakeTarget>,
+}
+
 /// A flaw in the responses to an action.
 #[derive(Debug, Clone, Copy)]
 pub struct Flaw {
@@ -88,6 +122,9 @@ pub struct Flaw {
     /// The replacement for that text.
     pub replace: &'static str,
 }
+
+/// The port of all target groups.
+const PORT: &str = "5432";
 
 /// The token of a page that AWS refuses to return.
 pub const REFUSED_PAGE: &str = "refused-page";
@@ -115,6 +152,14 @@ pub struct FakeAws {
     pub unhealthy: BTreeSet<u32>,
     /// The services whose load balancers have cross-zone load balancing off.
     pub cross_zone_off: BTreeSet<u32>,
+    /// The targets of some services' target groups. The others have a target in each zone.
+    pub targets: BTreeMap<u32, Vec<FakeTarget>>,
+    /// The hostnames in the tags of some services' target groups. Tests use an address, which resolves to itself.
+    pub hostnames: BTreeMap<u32, String>,
+    /// The services whose target groups take no more targets.
+    pub full: BTreeSet<u32>,
+    /// The calls that registered or deregistered targets.
+    pub target_changes: Vec<TargetChange>,
     /// The services that allow another principal.
     pub others_allowed: BTreeSet<u32>,
     /// The state table.
@@ -152,15 +197,40 @@ impl FakeAws {
 
     /// Lets all leases in the table expire.
     pub fn wait_for_leases(&mut self) {
-        for item in &mut self.table.items {
-            let Some(mut record) =
-                item["record"]["S"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
-            else {
-                continue;
-            };
+        self.edit_records(|record| {
             if let Some(lease) = record.get_mut("lease_until") {
                 *lease = json!("2001-01-01T00:00:00Z");
+            }
+        });
+    }
+
+    /// Moves the times that target-follower has stored a minute back: of its look-ups, plans and changes.
+    pub fn wait_a_minute(&mut self) {
+        self.edit_records(|record| {
+            if let Some(state) = record.pointer_mut("/state/follow") {
+                a_minute_earlier(&mut state["since"]);
+                state.pointer_mut("/plan/at").into_iter().for_each(a_minute_earlier);
+                state["changes"].as_array_mut().unwrap().iter_mut().for_each(a_minute_earlier);
+            }
+        });
+    }
+
+    fn edit_records(&mut self, edit: impl Fn(&mut Value)) {
+        for item in &mut self.table.items {
+            let record = item["record"]["S"].as_str().and_then(|text| serde_json::from_str(text).ok());
+            if let Some(mut record) = record {
+                edit(&mut record);
                 item["record"]["S"] = record.to_string().into();
+            }
+        }
+    }
+
+    /// Ends the first health checks of new targets, and the draining of old ones.
+    pub fn finish_target_changes(&mut self) {
+        for targets in self.targets.values_mut() {
+            targets.retain(|target| target.health != "draining");
+            for target in targets {
+                target.health = "healthy";
             }
         }
     }
@@ -218,6 +288,9 @@ impl FakeAws {
                 refusal(call, Fault::Deny)
             }
             Request::Json(body) => self.table.answer(&call.action, body),
+            Request::Query(form) if call.action == "RegisterTargets" && self.full.contains(&group_in(form)) => {
+                (400, call.error("TooManyTargets", "The number of targets exceeds the limit of the target group"))
+            }
             Request::Query(form) => {
                 let result = self.results.get(call.action.as_str()).cloned();
                 (200, call.response(&result.unwrap_or_else(|| self.result(call, form))))
@@ -509,27 +582,92 @@ impl FakeAws {
                 .concat(),
             ),
             "DescribeTags" => {
-                let item = |arn: &String| format!("<member><ResourceArn>{arn}</ResourceArn><Tags/></member>");
+                let item = |arn: &String| {
+                    let hostname = self.hostnames.get(&number_in(arn)).filter(|_| *arn == target_group(number_in(arn)));
+                    let tag = hostname.map(|name| {
+                        format!("<member><Key>privatelink-guard:hostname</Key><Value>{name}</Value></member>")
+                    });
+                    let tags = members("Tags", tag.unwrap_or_default());
+                    format!("<member><ResourceArn>{arn}</ResourceArn>{tags}</member>")
+                };
                 members("TagDescriptions", form.list("ResourceArns.member").iter().map(item).collect())
             }
             "DescribeTargetHealth" => {
-                let group = number("TargetGroupArn");
-                let health = match self.unhealthy.contains(&group) {
-                    true => "<State>unhealthy</State><Reason>Target.FailedHealthChecks</Reason>",
-                    false => "<State>healthy</State>",
-                };
-                let id = if self.has_instances { "i-000000000000000" } else { "10.0.0." };
-                let target = |host: u32, zone: char| {
+                let row = |FakeTarget { id, port, zone, health }: FakeTarget| {
+                    let reason = if health == "unhealthy" { "<Reason>Target.FailedHealthChecks</Reason>" } else { "" };
                     format!(
-                        "<member><Target><Id>{id}{host}</Id><Port>5432</Port><AvailabilityZone>eu-central-1{zone}\
-                         </AvailabilityZone></Target><TargetHealth>{health}</TargetHealth></member>"
+                        "<member><Target><Id>{id}</Id><Port>{port}</Port><AvailabilityZone>{zone}</AvailabilityZone></Target>\
+                         <TargetHealth><State>{health}</State>{reason}</TargetHealth></member>"
                     )
                 };
-                members("TargetHealthDescriptions", [target(10, 'a'), target(11, 'b')].concat())
+                members("TargetHealthDescriptions", self.targets_of(group_in(form)).into_iter().map(row).collect())
+            }
+            "RegisterTargets" | "DeregisterTargets" => {
+                self.change_targets(action, form);
+                String::new()
             }
             other => panic!("an unexpected call: elasticloadbalancing:{other}"),
         }
     }
+
+    /// The targets of service number `group`'s target group.
+    fn targets_of(&self, group: u32) -> Vec<FakeTarget> {
+        let health = if self.unhealthy.contains(&group) { "unhealthy" } else { "healthy" };
+        let id = if self.has_instances { "i-000000000000000" } else { "10.0.0." };
+        let in_zone = |(host, zone)| FakeTarget {
+            zone: format!("eu-central-1{zone}"),
+            ..FakeTarget::new(&format!("{id}{host}"), health)
+        };
+        self.targets.get(&group).cloned().unwrap_or_else(|| [(10, 'a'), (11, 'b')].map(in_zone).into())
+    }
+
+    /// Registers or deregisters targets. A new target takes the group's port unless it has its own; a draining one is
+    /// registered anew. To deregister, the call must name the port, and a zone must be the target's: otherwise it
+    /// succeeds, and changes nothing. A deregistered target stays listed while it drains.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html>
+    fn change_targets(&mut self, action: &str, form: &Form) {
+        let group = group_in(form);
+        let field = |number: usize, name: &str| form.get(&format!("Targets.member.{number}.{name}"));
+        let named: Vec<_> = (1..)
+            .map_while(|number| Some((field(number, "Id")?, field(number, "Port"), field(number, "AvailabilityZone"))))
+            .collect();
+        let before = self.targets_of(group);
+        let mut targets = before.clone();
+        for (id, port, zone) in &named {
+            if action == "RegisterTargets" {
+                let new = FakeTarget {
+                    port: port.clone().unwrap_or_else(|| PORT.to_owned()),
+                    zone: zone.clone().unwrap_or_else(|| "eu-central-1a".to_owned()),
+                    ..FakeTarget::new(id, "initial")
+                };
+                let is_same = |target: &FakeTarget| (&target.id, &target.port) == (&new.id, &new.port);
+                targets.retain(|target| !is_same(target) || target.health != "draining");
+                if !targets.iter().any(is_same) {
+                    targets.push(new);
+                }
+            } else {
+                let is_named = |target: &&mut FakeTarget| {
+                    target.id == *id
+                        && port.as_ref() == Some(&target.port)
+                        && zone.as_ref().is_none_or(|zone| *zone == target.zone)
+                };
+                targets.iter_mut().filter(is_named).for_each(|target| target.health = "draining");
+            }
+        }
+        self.targets.insert(group, targets);
+        self.target_changes.push(TargetChange {
+            action: action.to_owned(),
+            addresses: named.into_iter().map(|(id, ..)| id).collect(),
+            wanted: self.hostnames.get(&group).cloned(),
+            before,
+        });
+    }
+}
+
+/// Moves a stored time a minute back.
+fn a_minute_earlier(time: &mut Value) {
+    let at: Timestamp = time.as_str().unwrap().parse().unwrap();
+    *time = (at - SignedDuration::from_mins(1)).to_string().into();
 }
 
 fn list(name: &str, items: impl Iterator<Item = String>) -> String {
@@ -543,6 +681,11 @@ fn load_balancer(number: u32) -> String {
 /// The target group behind endpoint service number `number`.
 pub fn target_group(number: u32) -> String {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/tg-{number}/0123456789abcdef")
+}
+
+/// The number of the target group that a call concerns.
+fn group_in(form: &Form) -> u32 {
+    number_in(&form.get("TargetGroupArn").unwrap())
 }
 
 /// The number in the ARN of a load balancer or target group.

@@ -30,9 +30,10 @@ use guard_core::config::Settings;
 use guard_core::testing::{origin, service, settings};
 use health_watcher::HealthWatcher;
 use serde_json::Value;
+use target_follower::TargetFollower;
 use tokio::sync::Notify;
 
-pub use self::aws::{FakeAws, Flaw, Made, Published, REFUSED_PAGE, Row, target_group};
+pub use self::aws::{FakeAws, FakeTarget, Flaw, Made, Published, REFUSED_PAGE, Row, TargetChange, target_group};
 pub use self::call::{Api, Call};
 use self::faults::Fault;
 pub use self::table::Table;
@@ -103,10 +104,12 @@ pub enum Function {
     Health(Pipeline<HealthWatcher>),
     /// drift-watcher.
     Drift(Pipeline<DriftWatcher>),
+    /// target-follower.
+    Follower(Pipeline<TargetFollower>),
 }
 
 /// The functions' names.
-pub const FUNCTIONS: [&str; 3] = ["connection-acceptor", "health-watcher", "drift-watcher"];
+pub const FUNCTIONS: [&str; 4] = ["connection-acceptor", "health-watcher", "drift-watcher", "target-follower"];
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +172,7 @@ impl RunningFunction {
             Function::Acceptor(function) => Box::pin(function.handle(invocation)).await,
             Function::Health(function) => Box::pin(function.handle(invocation)).await,
             Function::Drift(function) => Box::pin(function.handle(invocation)).await,
+            Function::Follower(function) => Box::pin(function.handle(invocation)).await,
         }
     }
 }
@@ -184,7 +188,8 @@ fn build(name: &str, settings: Settings, config: &SdkConfig) -> Function {
     match name {
         "connection-acceptor" => Function::Acceptor(Pipeline::new(ConnectionAcceptor, settings, config)),
         "health-watcher" => Function::Health(Pipeline::new(HealthWatcher, settings, config)),
-        _ => Function::Drift(Pipeline::new(DriftWatcher, settings, config)),
+        "drift-watcher" => Function::Drift(Pipeline::new(DriftWatcher, settings, config)),
+        _ => Function::Follower(Pipeline::new(TargetFollower, settings, config)),
     }
 }
 

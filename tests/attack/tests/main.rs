@@ -7,6 +7,7 @@ mod crashes;
 mod delivery;
 mod faults;
 mod fleets;
+mod follower;
 mod foreign;
 mod gone;
 mod histories;

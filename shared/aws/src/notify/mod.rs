@@ -34,8 +34,8 @@ use guard_core::snapshot::CallError;
 use guard_core::trigger::Change;
 use jiff::Timestamp;
 
-pub(crate) use self::outbox::Outbox;
 use self::outbox::Sent;
+pub(crate) use self::outbox::{Outbox, Written};
 pub use self::publish::{AlertTopic, LIST as LIST_SUBSCRIPTIONS, SubscriptionState, TopicSubscription};
 use crate::concurrently;
 use crate::invocation::{Invocation, RunErrors};

@@ -1,6 +1,6 @@
 //! The first half of notifying: reconciles a run's report with the stored records, and stores the transitions to send.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use guard_core::alerts::lifecycle::Phase;
@@ -33,6 +33,9 @@ pub(super) struct Sent {
     severity: Severity,
     parts: Vec<String>,
 }
+
+/// The results of writes before a change, by the records' keys. A write that another run's came before is missing.
+pub(crate) type Written = BTreeMap<Key, Result<(), CallError>>;
 
 /// The transitions that a run has to send about one partition.
 #[derive(Debug)]
@@ -101,19 +104,24 @@ fn is_stored_as(record: &Record, stored: &Record) -> bool {
     matches!((serde_json::to_value(record), serde_json::to_value(stored)), (Ok(record), Ok(stored)) if record == stored)
 }
 
+/// Whether the write belongs before the change: it has a message to send, or the plan itself.
+fn is_stored_first(write: &RecordWrite) -> bool {
+    write.leased || write.record.follow().is_some()
+}
+
 impl Notifier {
     /// Stores `report` before the run changes AWS, so that a later run sends it if this one dies before it has stored
     /// the change's outcome. It takes no lease, so the next run to come sends it. Returns the earlier records with the
-    /// written versions, for the run to reconcile again once it knows the outcome.
+    /// written versions, for the run to reconcile again once it knows the outcome, and the results of the writes.
     pub async fn store_before_change(
         &self,
         Invocation { id, origin, .. }: &Invocation,
         report: &Report<'_>,
         items: &Items,
-    ) -> Items {
-        let (now, mut written) = (Timestamp::now(), items.clone());
+    ) -> (Items, Written) {
+        let (now, mut stored, mut written) = (Timestamp::now(), items.clone(), Written::new());
         let writes = self.reconciler(id, origin, now).writes(report, items);
-        for RecordWrite { key, mut record, expected, .. } in writes.into_iter().filter(|write| write.leased) {
+        for RecordWrite { key, mut record, expected, .. } in writes.into_iter().filter(is_stored_first) {
             record.lease_until = None;
             let before = items.get(&key).and_then(|item| item.record.clone());
             if before.as_ref() == Some(&record) {
@@ -121,13 +129,17 @@ impl Notifier {
             }
             match self.table.put(report.partition, &key, &record, expected, now).await {
                 Ok(Write::Won(version)) => {
-                    drop(written.insert(key, Item { record: before, version: Version::At(version) }));
+                    stored.insert(key.clone(), Item { record: before, version: Version::At(version) });
+                    written.insert(key, Ok(()));
                 }
-                Ok(Write::Lost) => tracing::info!(%key, "another run has written it; making the change all the same"),
-                Err(error) => tracing::error!(%error, %key, "could not store it; making the change all the same"),
+                Ok(Write::Lost) => tracing::info!(%key, "another run has written it before the change"),
+                Err(error) => {
+                    tracing::error!(%error, %key, "could not store it before the change");
+                    written.insert(key, Err(error));
+                }
             }
         }
-        written
+        (stored, written)
     }
 
     /// Reconciles the report with the stored records, and stores the changes. Returns the transitions that this run has

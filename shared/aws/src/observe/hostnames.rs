@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use guard_core::ids::Arn;
 use guard_core::snapshot::{
-    HOSTNAME_TAG, Hostname, Observed, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology,
+    HOSTNAME_TAG, Hostname, Observed, ReachedNetworks, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology,
 };
 use ipnet::IpNet;
 
@@ -52,11 +52,13 @@ impl Observer {
 }
 
 /// The networks that the group's VPC reaches.
-fn reached(group: &TargetGroup, (subnets, tables): &(Vec<Subnet>, Vec<RouteTable>)) -> Vec<IpNet> {
+fn reached(group: &TargetGroup, (subnets, tables): &(Vec<Subnet>, Vec<RouteTable>)) -> ReachedNetworks {
     let subnets = subnets.iter().filter(|subnet| Some(&subnet.vpc) == group.vpc.as_ref());
     let tables = tables.iter().filter(|table| Some(&table.vpc) == group.vpc.as_ref());
-    let routed = tables.flat_map(|table| &table.routes).filter_map(private_network);
-    subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).chain(routed).collect()
+    ReachedNetworks {
+        own: subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).collect(),
+        routed: tables.flat_map(|table| &table.routes).filter_map(private_network).collect(),
+    }
 }
 
 /// The DNS result for each name.

@@ -28,6 +28,9 @@ pub const EC2: Rate = Rate { burst: 50, per_second: 10 };
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html>
 pub const ELB: Rate = Rate { burst: 10, per_second: 3 };
 
+/// target-follower's share of the same bucket.
+pub const ELB_FOLLOW: Rate = Rate { burst: 5, per_second: 1 };
+
 /// health-watcher's share of the same bucket.
 pub const ELB_HEALTH: Rate = Rate { burst: 10, per_second: 2 };
 

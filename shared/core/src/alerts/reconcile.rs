@@ -16,10 +16,11 @@ use crate::admission::{Admissions, Decided};
 use crate::catalogue;
 use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, WhenMissing, cause};
 use crate::checks::subscribers::Subscribers;
-use crate::checks::visibility_lost;
+use crate::checks::{target_hostname, visibility_lost};
 use crate::config::Policy;
 use crate::connections::Owner;
-use crate::ids::{EndpointId, ServiceId};
+use crate::follow::FollowState;
+use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{Calls, Connection, StoredPath, Traffic, Unread};
 use crate::trigger::Change;
 
@@ -48,6 +49,21 @@ pub struct Report<'a> {
     pub subscribers: Option<Subscribers>,
     /// The decisions on dbt's requests, in a run that made them.
     pub admissions: Option<Decided>,
+    /// The followed target groups, in a run that looked at them.
+    pub followed: Vec<Followed>,
+}
+
+/// A followed target group, after a look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    pub group: Arn,
+    /// The stored state on which the run decided.
+    pub before: Option<FollowState>,
+    pub state: FollowState,
+    /// The time of the look.
+    pub at: Timestamp,
+    /// The notice about newly planned changes.
+    pub notice: Option<Finding>,
 }
 
 /// A path behind an endpoint service, or the withdrawal of the stored one.
@@ -79,6 +95,7 @@ impl<'a> Report<'a> {
             path: None,
             subscribers: None,
             admissions: None,
+            followed: Vec::new(),
         }
     }
 }
@@ -262,7 +279,8 @@ impl Reconciler<'_> {
         let path = report.path.iter().map(|_| key(Key::PATH, &report.partition.to_string()));
         let admissions = report.admissions.iter().map(|_| key(Key::ADMISSIONS, &report.partition.to_string()));
         let subscribers = report.subscribers.iter().map(|_| key(Key::SUBSCRIBERS, &report.partition.to_string()));
-        let path = path.chain(admissions).chain(subscribers);
+        let followed = report.followed.iter().map(|followed| key(Key::FOLLOW, followed.group.as_str()));
+        let path = path.chain(admissions).chain(subscribers).chain(followed);
         stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).chain(traffic).chain(path).collect()
     }
 
@@ -294,6 +312,7 @@ impl Reconciler<'_> {
                 (!newer).then(|| with(before.cloned(), state, *read_at, None))
             }
             Key::ADMISSIONS => self.next_admissions(report, before),
+            Key::FOLLOW => self.next_followed(report, key, before, incident),
             Key::SUBSCRIBERS => {
                 let state = State::Subscribers(report.subscribers.clone()?);
                 Some(with(before.cloned(), state, self.now, None))
@@ -394,6 +413,22 @@ impl Reconciler<'_> {
             return before.cloned();
         }
         Some(with(before.cloned(), State::Admissions(next), newer.unwrap_or(read_at), None))
+    }
+
+    /// The record of a followed group, with the notice about newly planned changes, in the incident of the group's alert.
+    /// If another run has stored a state meanwhile, that one stays: it may hold calls under way, and the next run decides
+    /// on it.
+    fn next_followed(&self, report: &Report<'_>, key: &Key, before: Option<&Record>, incident: &str) -> Option<Record> {
+        let looked = report.followed.iter().find(|followed| followed.group.as_str() == key.resource);
+        let stored = before.and_then(Record::follow);
+        let is_next = |looked: &&Followed| stored == looked.before.as_ref();
+        let Some(Followed { state, at, notice, .. }) = looked.filter(is_next) else { return before.cloned() };
+        if stored == Some(state) {
+            return before.cloned();
+        }
+        let about = (target_hostname::SPEC.id, key.resource.as_str());
+        let notice = notice.clone().map(|finding| Transition::new(Kind::Notice, about, incident, finding, self.now));
+        Some(with(before.cloned(), State::Follow(Box::new(state.clone())), *at, notice))
     }
 
     fn next_connection(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {

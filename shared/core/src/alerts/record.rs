@@ -13,7 +13,8 @@ use super::silence::Silence;
 use super::transition::Transition;
 use crate::admission::Admissions;
 use crate::checks::subscribers::Subscribers;
-use crate::ids::ServiceId;
+use crate::follow::FollowState;
+use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{StoredPath, Traffic};
 
 /// Maximum difference between the clocks of two runs.
@@ -76,6 +77,12 @@ pub fn stored_path(items: &Items) -> Option<&StoredPath> {
     records.find_map(|(_, item)| item.record.as_ref()?.path())
 }
 
+/// The states of the followed target groups, by ARN.
+pub fn follow_states(items: &Items) -> BTreeMap<&str, &FollowState> {
+    let states = items.iter().filter(|(key, _)| key.subject == Key::FOLLOW);
+    states.filter_map(|(key, item)| Some((key.resource.as_str(), item.record.as_ref()?.follow()?))).collect()
+}
+
 /// The records without times in the future.
 pub fn without_future(items: Items, now: Timestamp) -> Items {
     let sound = |(key, item): (Key, Item)| {
@@ -98,9 +105,7 @@ pub fn admissions(items: &Items) -> Option<Admissions> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// The id of a check, [`Key::ADMISSIONS`], [`Key::CHANGES`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`],
-    /// [`Key::HEARTBEAT`], [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or
-    /// [`Key::TRAFFIC`].
+    /// The id of a check, or one of the constants: [`Key::ADMISSIONS`] and so on.
     pub subject: String,
     pub resource: String,
 }
@@ -157,6 +162,8 @@ pub enum State {
     /// The path behind the endpoint service; `None` after a withdrawal, because the path has changed or may have.
     Path(Option<Box<StoredPath>>),
     Admissions(Admissions),
+    /// A target group that target-follower follows.
+    Follow(Box<FollowState>),
     Subscribers(Subscribers),
     /// Notes of changes whose effect may show only later, each with the time of the note.
     Changes(Vec<(Timestamp, String)>),
@@ -199,6 +206,8 @@ impl Key {
     pub const PATH: &str = "path";
     /// The subject of the record of the decisions on dbt's requests.
     pub const ADMISSIONS: &str = "admissions";
+    /// The subject of the records of followed target groups.
+    pub const FOLLOW: &str = "follow";
     /// The subject of the record of dbt's last connections.
     pub const TRAFFIC: &str = "traffic";
     /// The function of records that belong to no function: silences.
@@ -207,6 +216,11 @@ impl Key {
     /// The key of `function`'s record about `subject` and `resource`.
     pub fn new(function: &str, subject: &str, resource: &str) -> Self {
         Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
+    }
+
+    /// Whether it is the key of this followed target group's record.
+    pub fn is_followed(&self, group: &Arn) -> bool {
+        self.subject == Self::FOLLOW && self.resource == group.as_str()
     }
 
     /// The subject and the resource.
@@ -269,6 +283,11 @@ impl Record {
         if let State::Admissions(admissions) = &self.state { Some(admissions) } else { None }
     }
 
+    /// The followed target group's state, if this is its record.
+    pub fn follow(&self) -> Option<&FollowState> {
+        if let State::Follow(state) = &self.state { Some(state) } else { None }
+    }
+
     /// The number of the alert topic's subscriptions, if this is its record.
     pub fn subscribers(&self) -> Option<&Subscribers> {
         if let State::Subscribers(subscribers) = &self.state { Some(subscribers) } else { None }
@@ -324,6 +343,7 @@ impl Record {
         match self.state {
             State::Alert(_) | State::Connection(_) | State::Path(_) | State::Admissions(_) => Some(self.observed_at),
             State::Changes(_)
+            | State::Follow(_)
             | State::Heartbeat(_)
             | State::Inventory(_)
             | State::KnownAccount(_)
@@ -370,7 +390,8 @@ impl Record {
                 subscribers.numbers.retain(|at, _| *at <= limit);
                 subscribers.heard_since = subscribers.heard_since.map(at_most_now);
             }
-            State::Heartbeat(_) | State::Silence(_) => {}
+            // The decision on a followed group compares its times with its own clock.
+            State::Heartbeat(_) | State::Silence(_) | State::Follow(_) => {}
         }
         self
     }
@@ -391,6 +412,7 @@ impl Record {
             | State::Traffic(_)
             | State::Path(_)
             | State::Admissions(_)
+            | State::Follow(_)
             | State::Subscribers(_) => (false, KEEP_FOR),
         };
         // A held request stays held, even if its service is configured again.

@@ -112,7 +112,9 @@ mod tests {
     use crate::alerts::record::{Item, State, Version};
     use crate::catalogue;
     use crate::check::Severity;
-    use crate::snapshot::{CrossZoneOverride, EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
+    use crate::snapshot::{
+        CrossZoneOverride, EndpointService, Hostname, LoadBalancer, ReachedNetworks, TargetGroup, Topology,
+    };
     use crate::testing::{
         alert, at, endpoint_service, finding, group_attributes, item, load_balancer, service, settings, target_group,
         topology,
@@ -223,8 +225,11 @@ mod tests {
     }
 
     fn with_name(name: Option<&str>) -> Topology {
-        let name =
-            name.map(|name| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) });
+        let name = name.map(|name| Hostname {
+            name: name.to_owned(),
+            addresses: Ok(Vec::new()),
+            networks: Ok(ReachedNetworks::default()),
+        });
         let group = TargetGroup {
             hostname: Some(Ok(name)),
             attributes: group_attributes(CrossZoneOverride::Off),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{Check, CheckResult, Region, Status};
 use crate::admission::Admissions;
 use crate::config::Policy;
+use crate::follow::FollowState;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{
     CallError, Connection, Description, EndpointService, Listener, LoadBalancer, StoredPath, TargetGroup, Topology,
@@ -37,6 +38,8 @@ pub struct CheckContext<'a> {
     pub changes: &'a [Change],
     /// The ids of resources that were in place and are gone: AWS names some deletions only by an id.
     pub was_in_place: &'a BTreeSet<String>,
+    /// The stored states of followed target groups, by ARN.
+    pub follow_states: &'a BTreeMap<&'a str, &'a FollowState>,
     /// The path that drift-watcher last stored, which shows what is gone. `None` without the guard's table.
     pub last_path: Option<&'a StoredPath>,
 }
@@ -81,6 +84,8 @@ static NOTHING: BTreeSet<String> = BTreeSet::new();
 
 static NO_REQUESTS: BTreeSet<EndpointId> = BTreeSet::new();
 
+static NO_STATES: BTreeMap<&str, &FollowState> = BTreeMap::new();
+
 static NO_REFUSALS: BTreeMap<String, CallError> = BTreeMap::new();
 
 impl<'a> CheckContext<'a> {
@@ -104,6 +109,7 @@ impl<'a> CheckContext<'a> {
             lacks_memory: false,
             changes: &[],
             was_in_place: &NOTHING,
+            follow_states: &NO_STATES,
             last_path: None,
         }
     }

@@ -10,11 +10,9 @@ use std::net::IpAddr;
 
 use crate::check::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::config::FollowHostnames;
+use crate::follow::{self, FollowState, PlannedTarget, new_target};
 use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
-
-/// Maximum number of addresses in a DNS answer: the rest of a longer list is unknown.
-/// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
-const MAX_ADDRESSES: usize = 8;
 
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
@@ -45,6 +43,7 @@ fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
         return None;
     }
     match known(group.hostname.as_ref()) {
+        Ok(None) if context.policy.follow_target_groups.contains(&group.arn) => Some(untagged(group, context)),
         Ok(None) => None,
         Ok(Some(hostname)) => Some(judge(group, hostname, context).unwrap_or_else(Status::from)),
         Err(why) => Some(why.into()),
@@ -52,7 +51,7 @@ fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
 }
 
 fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, Unread> {
-    let wanted = wanted(hostname)?;
+    let wanted = hostname.wanted()?;
     let targets = group.targets.as_ref()?;
     let in_use = || targets.iter().filter(|target| target.health != Health::Draining);
     let registered: BTreeSet<IpAddr> = in_use().filter_map(|target| target.address).collect();
@@ -64,17 +63,25 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
         return Ok(Status::Unknown(format!("{} has several addresses, and {why}", hostname.name)));
     }
     let missing: Vec<IpAddr> = wanted.difference(&registered).copied().collect();
-    let is_writer = names_a_writer(&hostname.name);
+    let is_writer = hostname.is_writer();
     let is_outdated = |target: &&Target| {
         target.address.is_some_and(|address| !wanted.contains(&address))
             && (is_writer || target.health != Health::Healthy)
     };
     let outdated: Vec<&Target> = in_use().filter(is_outdated).collect();
     let none_is_right = wanted.is_disjoint(&registered);
+    let follower = follower(group, &missing, context);
+    let is_stopped = follower == Follower::Stopped;
+    let parts = missing.iter().map(|address| format!("missing: {address}"));
+    let remedy = match follower {
+        Follower::Acts => left_to_the_guard(group, &missing, context),
+        _ => remedy(group, hostname, &missing, &outdated, context),
+    };
     Ok(Status::fail(
         Finding::new(
-            if none_is_right { Severity::Critical } else { Severity::Warning },
+            if none_is_right || is_stopped { Severity::Critical } else { Severity::Warning },
             match none_is_right {
+                _ if is_stopped => format!("{} is not followed: over 3 changes in an hour", group.name()),
                 true => format!("no target of {} matches its hostname's addresses", group.name()),
                 false => format!("targets of {} differ from its hostname's addresses", group.name()),
             },
@@ -85,35 +92,82 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
                 }
                 false => "Some of dbt's connections may go to an address that your service no longer has.",
             },
-            remedy(group, &wanted, &missing, &outdated, context),
+            remedy,
         )
-        .with_evidence(evidence(group, hostname, &registered, &wanted))
-        .with_parts(missing.iter().map(|address| format!("missing: {address}")))
+        .with_evidence(evidence(group, hostname, (&registered, &wanted), follower.reason()))
+        .with_parts(parts.chain(is_stopped.then(|| "not followed any more".to_owned())))
         .stopping_dbt(none_is_right),
     ))
 }
 
-/// Whether the name belongs to an Aurora cluster's writer. After a failover, the old writer continues as a reader: it
-/// is healthy, but refuses to write. A healthy target of any other name stays, whatever DNS answers.
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Endpoints.Cluster.html>
-fn names_a_writer(name: &str) -> bool {
-    let is_cluster = is_rds(name) && name.to_ascii_lowercase().contains(".cluster-");
-    is_cluster && !names_one_of_several(name)
+/// What target-follower does about the difference.
+#[derive(Debug, PartialEq, Eq)]
+enum Follower {
+    /// It changes what is left to change.
+    Acts,
+    /// Nothing: it does not follow the group, or only registers.
+    IsAbsent,
+    /// Nothing, after too many changes.
+    Stopped,
+    /// Nothing, or nothing with success.
+    Cannot(String),
 }
 
-fn is_rds(name: &str) -> bool {
-    name.to_ascii_lowercase().contains(".rds.amazonaws.com")
+impl Follower {
+    /// The reason why it leaves the difference to people, although it follows the group.
+    fn reason(self) -> Option<String> {
+        match self {
+            Self::Acts | Self::IsAbsent => None,
+            Self::Stopped => Some(
+                "the guard follows again once the hostname has had the same addresses for an hour, or the targets are these"
+                    .to_owned(),
+            ),
+            Self::Cannot(why) => Some(format!("not followed: {why}")),
+        }
+    }
 }
 
-/// Whether DNS answers with changing subsets of the name's addresses: the reader and custom endpoints of Aurora, and
-/// RDS Proxy, which adds and removes addresses as it scales.
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html>
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-connecting.html> (the form of the name)
-/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-network-prereqs.html> (the addresses)
-fn names_one_of_several(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    (is_rds(&name) && name.contains(".proxy-"))
-        || [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind))
+fn follower(group: &TargetGroup, missing: &[IpAddr], context: CheckContext<'_>) -> Follower {
+    let (policy, state) = (context.policy, context.follow_states.get(group.arn.as_str()));
+    let only_registers = policy.follow_hostnames == FollowHostnames::Register && missing.is_empty();
+    if !policy.follow_target_groups.contains(&group.arn) || policy.dry_run || only_registers {
+        return Follower::IsAbsent;
+    }
+    if state.is_some_and(|state| state.stopped) {
+        return Follower::Stopped;
+    }
+    let refusal = state.and_then(|state| state.refused.as_ref()).map(|refusal| format!("AWS refused it: {refusal}"));
+    let left = |state: &&&FollowState| !missing.is_empty() && missing.iter().all(|address| state.leaves(address));
+    let left = state.filter(left).map(|_| "somebody deregistered the address twice".to_owned());
+    let why = follow::obstacle(group).or(left).or(refusal);
+    why.map_or(Follower::Acts, Follower::Cannot)
+}
+
+/// The remedy while the guard follows the hostname.
+fn left_to_the_guard(group: &TargetGroup, missing: &[IpAddr], context: CheckContext<'_>) -> Remedy {
+    let action = match missing.is_empty() {
+        true => {
+            "Nothing: the guard follows the hostname. It deregisters the others once all of the hostname's addresses are \
+                 healthy."
+        }
+        false => "Nothing: the guard follows the hostname. It registers the address within two minutes.",
+    };
+    Remedy::nothing(action, context.region.target_group(&group.arn))
+}
+
+/// A group that the guard follows, and that has no hostname to follow.
+fn untagged(group: &TargetGroup, context: CheckContext<'_>) -> Status {
+    Status::fail(Finding::new(
+        Severity::Warning,
+        format!("{} is to be followed, and has no hostname", group.name()),
+        "After a failover, dbt's connections would go to the old address: the guard does not know the new one.",
+        Remedy::new(
+            "Add the tag privatelink-guard:hostname with the hostname of its targets to the target group, or take the group out \
+             of the stack's parameter FollowTargetGroups.",
+            None,
+            context.region.target_group(&group.arn),
+        ),
+    ))
 }
 
 /// Whether the name has several addresses that differ from those that drift-watcher stored, as a name for an RDS Proxy
@@ -126,33 +180,11 @@ fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckConte
     set(before) != set(now) && before.len().max(now.len()) > 1
 }
 
-/// The addresses that should be registered.
-fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
-    let Hostname { name, addresses, networks } = hostname;
-    if names_one_of_several(name) {
-        return Err(format!("{name} has several addresses, and DNS returns only some at a time"));
-    }
-    let addresses = addresses.as_ref().map_err(|why| format!("{name} cannot be resolved: {why}"))?;
-    let networks = networks.as_ref().map_err(ToString::to_string)?;
-    if addresses.is_empty() {
-        return Err(format!("{name} has no address of the target group's family"));
-    }
-    if addresses.len() >= MAX_ADDRESSES {
-        return Err(format!("{name} has {MAX_ADDRESSES} addresses or more, and DNS may not return all"));
-    }
-    match addresses.iter().find(|address| !networks.iter().any(|network| network.contains(*address))) {
-        Some(address) => {
-            Err(format!("{name} resolves to {address}, which is in no network that the target group's VPC reaches"))
-        }
-        None => Ok(addresses.iter().copied().collect()),
-    }
-}
-
 fn evidence(
     group: &TargetGroup,
     hostname: &Hostname,
-    registered: &BTreeSet<IpAddr>,
-    wanted: &BTreeSet<IpAddr>,
+    (registered, wanted): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
+    not_followed: Option<String>,
 ) -> Vec<String> {
     let listed = |addresses: &BTreeSet<IpAddr>| match addresses.is_empty() {
         true => "none".to_owned(),
@@ -174,6 +206,7 @@ fn evidence(
         format!("registered: {}", listed(registered)),
     ]
     .into_iter()
+    .chain(not_followed)
     .chain(slow)
     .chain(keeps)
     .collect()
@@ -182,7 +215,7 @@ fn evidence(
 /// The remedy. The old address stays until the new one is healthy, because it serves what it can.
 fn remedy(
     group: &TargetGroup,
-    wanted: &BTreeSet<IpAddr>,
+    hostname: &Hostname,
     missing: &[IpAddr],
     outdated: &[&Target],
     context: CheckContext<'_>,
@@ -191,13 +224,13 @@ fn remedy(
     let register = || {
         Command::new("elbv2 register-targets", region)
             .option("target-group-arn", &group.arn)
-            .options("targets", added(group, missing))
+            .options("targets", added(group, hostname, missing))
     };
     // https://docs.aws.amazon.com/cli/latest/reference/elbv2/wait/target-in-service.html
     let wait = || {
         Command::new("elbv2 wait target-in-service", region)
             .option("target-group-arn", &group.arn)
-            .options("targets", added(group, wanted))
+            .options("targets", added(group, hostname, hostname.addresses.iter().flatten()))
     };
     let deregister = || {
         Command::new("elbv2 deregister-targets", region)
@@ -225,30 +258,30 @@ fn remedy(
     Remedy::new(action, command, region.target_group(&group.arn))
 }
 
-/// The new targets, with the port of the registered ones; without it, ELB uses the group's own port. Addresses outside
-/// the group's VPC need the zone `all`.
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
-fn added<'a>(group: &TargetGroup, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<String> {
-    let registered = || group.targets.iter().flatten();
-    let port = registered().find_map(|target| target.port);
-    let zone = registered().find_map(|target| target.zone.as_deref().filter(|zone| *zone == "all"));
-    addresses.into_iter().map(|address| target_argument(&address.to_string(), port, zone)).collect()
+/// The new targets, with the port of the registered ones; without it, ELB uses the group's own port.
+fn added<'a>(group: &TargetGroup, hostname: &Hostname, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<String> {
+    let port = group.targets.iter().flatten().find_map(|target| target.port);
+    let target = |address: &IpAddr| new_target(hostname, port, *address);
+    let argument = |PlannedTarget { address, port, zone }| target_argument(&address.to_string(), port, zone.as_deref());
+    addresses.into_iter().map(target).map(argument).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, RoutingThreshold, StoredPath, Target, TargetGroupAttributes};
+    use crate::snapshot::{
+        CrossZoneOverride, ReachedNetworks, RoutingThreshold, StoredPath, Target, TargetGroupAttributes,
+    };
     use crate::testing::{
-        at, call_error, endpoint_service, failure, load_balancer, only_status, service, target, target_group, topology,
-        with_context,
+        at, call_error, endpoint_service, failure, load_balancer, only_status, service, settings, target, target_group,
+        topology, with_context, with_policy,
     };
 
     fn hostname(addresses: Result<Vec<&str>, String>) -> Hostname {
         Hostname {
             name: "db.example.com".to_owned(),
             addresses: addresses.map(|all| all.iter().map(|address| address.parse().unwrap()).collect()),
-            networks: Ok(vec!["10.0.0.0/24".parse().unwrap()]),
+            networks: Ok(ReachedNetworks { own: vec!["10.0.0.0/24".parse().unwrap()], routed: Vec::new() }),
         }
     }
 
@@ -384,11 +417,93 @@ mod tests {
     #[test]
     fn targets_outside_the_vpc_are_registered_for_all_zones() {
         let outside = Target { zone: Some("all".to_owned()), ..target(1, "unhealthy") };
-        let finding = failure(status(vec![outside], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
+        let routed = ReachedNetworks { own: Vec::new(), routed: vec!["10.0.0.0/24".parse().unwrap()] };
+        let hostname = Hostname { networks: Ok(routed), ..hostname(Ok(vec!["10.0.0.2"])) };
+        let finding = failure(status(vec![outside], hostname)).unwrap();
         let all = |id| format!("Id=10.0.0.{id},Port=5432,AvailabilityZone=all");
         let steps = steps(&finding.remedy.command.unwrap());
         assert_eq!(steps[0], format!("register-targets {}", all(2)));
         assert_eq!(steps[2], format!("deregister-targets {}", all(1)));
+    }
+
+    /// The finding on group `pg` with these targets, whose hostname now has address 2, in a stack with these parameters.
+    fn followed(targets: Vec<Target>, mode: &str, dry_run: &str, state: Option<&FollowState>) -> Finding {
+        let group = target_group("pg");
+        let variables =
+            [("FOLLOW_HOSTNAMES", mode), ("FOLLOW_TARGET_GROUPS", group.arn.as_str()), ("DRY_RUN", dry_run)];
+        let policy = settings(&variables).policy;
+        let states = state.into_iter().map(|state| (group.arn.as_str(), state)).collect();
+        let hostname = Some(Ok(Some(hostname(Ok(vec!["10.0.0.2"])))));
+        let read = TargetGroup { targets: Ok(targets), hostname, ..group.clone() };
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![read])]);
+        with_policy(&topology, &policy, |context| {
+            failure(only_status(evaluate(CheckContext { follow_states: &states, ..context }))).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_followed_group_leaves_people_nothing_to_do() {
+        let failed_over = || vec![target(1, "unhealthy")];
+        let both = || vec![target(1, "healthy"), target(2, "initial")];
+        for (targets, mode, dry_run, nothing_to_do) in [
+            (failed_over(), "replace", "false", true),
+            (failed_over(), "register", "false", true),
+            (both(), "replace", "false", true),
+            (both(), "register", "false", false),
+            (failed_over(), "never", "false", false),
+            (failed_over(), "replace", "true", false),
+            (vec![target(1, "unhealthy"), Target { port: Some(1), ..target(3, "healthy") }], "replace", "false", false),
+        ] {
+            let remedy = followed(targets, mode, dry_run, None).remedy;
+            assert_eq!(remedy.nothing_to_do, nothing_to_do, "{mode}, {dry_run}: {remedy:?}");
+            assert!(!nothing_to_do || remedy.command.is_none());
+        }
+    }
+
+    #[test]
+    fn what_the_guard_cannot_follow_is_left_to_people() {
+        let address = || BTreeSet::from([IpAddr::from([10, 0, 0, 2])]);
+        let state = || FollowState {
+            name: "db.example.com".to_owned(),
+            answer: address(),
+            since: at(8, 0),
+            followed: address(),
+            registered: BTreeSet::new(),
+            again: BTreeSet::new(),
+            changes: Vec::new(),
+            stopped: false,
+            plan: None,
+            refused: None,
+        };
+        let says = |state: FollowState, words: &str| {
+            let finding = followed(vec![target(1, "unhealthy")], "replace", "false", Some(&state));
+            assert!(finding.evidence.iter().any(|line| line.contains(words)), "{words}: {finding:?}");
+            assert!(finding.remedy.command.is_some());
+            finding
+        };
+        says(
+            FollowState { refused: Some("TooManyTargets: no".to_owned()), ..state() },
+            "AWS refused it: TooManyTargets",
+        );
+        says(
+            FollowState { registered: address(), again: address(), ..state() },
+            "somebody deregistered the address twice",
+        );
+        let stopped = says(FollowState { stopped: true, ..state() }, "the same addresses for an hour");
+        assert_eq!(
+            (stopped.severity, stopped.parts.len()),
+            (Severity::Critical, 2),
+            "a part of its own, which is news"
+        );
+    }
+
+    #[test]
+    fn a_group_to_follow_needs_a_hostname() {
+        let group = target_group("pg");
+        let variables = [("FOLLOW_HOSTNAMES", "replace"), ("FOLLOW_TARGET_GROUPS", group.arn.as_str())];
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![group.clone()])]);
+        let status = with_policy(&topology, &settings(&variables).policy, |context| only_status(evaluate(context)));
+        assert_eq!(failure(status).unwrap().severity, Severity::Warning);
     }
 
     #[test]

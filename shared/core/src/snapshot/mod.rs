@@ -17,7 +17,7 @@ mod traffic;
 
 pub use self::certificate::Certificate;
 pub use self::connection::{Connection, ConnectionState, Connections};
-pub use self::hostname::{HOSTNAME_TAG, Hostname};
+pub use self::hostname::{HOSTNAME_TAG, Hostname, ReachedNetworks};
 pub use self::load_balancer::{
     Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, MIN_HEALTHY_TAG, PROXY_PROTOCOL_TAG,
     RoutingThreshold, Target, TargetGroup, TargetGroupAttributes, TargetKind, Zone, interface_description,

@@ -296,6 +296,22 @@ impl Topology {
         Self { services: Some(Ok(services)), load_balancers, ..Self::default() }
     }
 
+    /// The same topology with these target groups only.
+    #[must_use]
+    pub fn only_groups(mut self, wanted: &BTreeSet<Arn>) -> Self {
+        for load_balancer in self.load_balancers.values_mut() {
+            if let Ok(groups) = &mut load_balancer.target_groups {
+                groups.retain(|group| wanted.contains(&group.arn));
+            }
+            for listener in load_balancer.listeners.iter_mut().flatten() {
+                if let Ok(groups) = &mut listener.forwards_to {
+                    groups.retain(|group| wanted.contains(group));
+                }
+            }
+        }
+        self
+    }
+
     /// The target groups of all load balancers, once per load balancer.
     pub fn target_groups_mut(&mut self) -> impl Iterator<Item = &mut TargetGroup> {
         self.load_balancers.values_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten())
@@ -320,7 +336,7 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, Observed, Target};
+    use crate::snapshot::{CrossZoneOverride, Observed, ReachedNetworks, Target};
     use crate::testing::{
         at, call_error, endpoint_service, group_attributes, listener, load_balancer, service, target, target_group,
         topology,
@@ -436,8 +452,11 @@ mod tests {
 
     #[test]
     fn each_hostname_is_listed_with_its_address_family() {
-        let hostname =
-            |name: &str| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) };
+        let hostname = |name: &str| Hostname {
+            name: name.to_owned(),
+            addresses: Ok(Vec::new()),
+            networks: Ok(ReachedNetworks::default()),
+        };
         let group = |name: &str, hostname| TargetGroup { hostname, ..target_group(name) };
         let groups = vec![
             TargetGroup { is_ipv6: true, ..group("six", Some(Ok(Some(hostname("db6.example.com"))))) },

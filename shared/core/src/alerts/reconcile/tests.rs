@@ -696,3 +696,38 @@ fn a_later_run_sends_the_outbox_of_a_crashed_run() {
     let later = stage.run(9, true, |run, items| run.writes(&Report::new(&partition, vec![]), items));
     assert_eq!(sent(&later), [(Kind::Firing, SUMMARY, None)], "whatever that run found");
 }
+
+#[test]
+fn a_plan_of_a_followed_group_is_stored_with_one_notice() {
+    let group = target_group("pg").arn;
+    let seen = |seconds: i64| FollowState {
+        name: "db.example.com".to_owned(),
+        answer: BTreeSet::new(),
+        since: at(9, 0) + SignedDuration::from_secs(seconds),
+        followed: BTreeSet::new(),
+        registered: BTreeSet::new(),
+        again: BTreeSet::new(),
+        changes: Vec::new(),
+        stopped: false,
+        plan: None,
+        refused: None,
+    };
+    let followed = |hour: i8, before: Option<FollowState>, state: FollowState, notice: Option<Finding>| {
+        vec![Followed { group: group.clone(), before, state, at: at(hour, 0), notice }]
+    };
+    let partition = on();
+    let mut stage = Stage { function: "target-follower", ..Stage::new(&[]) };
+    let mut run = |hour: i8, followed: Vec<Followed>| {
+        let report = Report { followed, ..Report::new(&partition, Vec::new()) };
+        let writes = stage.run(hour, true, |reconciler, items| reconciler.writes(&report, items));
+        writes.into_iter().flat_map(|write| write.record.outbox).collect::<Vec<Transition>>()
+    };
+    let notices = run(9, followed(9, None, seen(0), Some(finding(Severity::Info))));
+    let [notice] = &notices[..] else { panic!("{notices:?}") };
+    assert_eq!((notice.kind, notice.check.as_str()), (Kind::Notice, "target-group.hostname"));
+    let news = || Some(finding(Severity::Info));
+    assert_eq!(run(10, followed(10, None, seen(1), news())), [], "another run was first");
+    assert_eq!(run(10, followed(10, Some(seen(2)), seen(1), news())), [], "another run was first");
+    assert_eq!(run(10, followed(10, Some(seen(0)), seen(0), None)), [], "nothing new");
+    assert_eq!(run(11, followed(11, Some(seen(0)), seen(1), news())).len(), 1);
+}
