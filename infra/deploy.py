@@ -319,7 +319,16 @@ def new_events(cloudformation, stack, last):
 
 
 def run(settings, scratch):
-    """Nothing is built before all is asked, and nothing changes before people agree."""
+    try:
+        change = prepare(settings, scratch)
+    except KeyboardInterrupt:
+        raise Problem("interrupted. Nothing was deployed.") from None
+    if change:
+        carry_out(settings, *change)
+
+
+def prepare(settings, scratch):
+    """Nothing is built before all is asked, and nothing changes before people agree. `None` if nothing changes."""
     release = released(settings, scratch / "release")
     account = Account(settings.profile, settings.region)
     cloudformation = account.client("cloudformation")
@@ -353,7 +362,7 @@ def run(settings, scratch):
     change = plan(cloudformation, settings, stack, url, values)
     if not change:
         print("Nothing changes: this version is deployed with these parameters already.")
-        return
+        return None
     print_changes("Parameters", {**declared.defaults, **old} if stack else {}, values)
     print_room({**declared.defaults, **values}, services)
     if settings.tags:
@@ -361,9 +370,13 @@ def run(settings, scratch):
     show(cloudformation, change)
     print_cautions(cautions)
     confirm(cloudformation, settings, change, f"{account.region} of account {account.id}")
-    deployed_stack, reasons = execute(cloudformation, account, settings.stack, change)
-    finish(deployed_stack, reasons, account)
-    print_next_steps(settings, deployed_stack, old, {**declared.defaults, **values})
+    return account, cloudformation, change, old, {**declared.defaults, **values}
+
+
+def carry_out(settings, account, cloudformation, change, old, new):
+    stack, reasons = execute(cloudformation, account, settings.stack, change)
+    finish(stack, reasons, account)
+    print_next_steps(settings, stack, old, new)
 
 
 def print_changes(what, old, new):
@@ -450,7 +463,8 @@ def main():
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         sys.exit(f"\nmake deploy: AWS refused: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nmake deploy: interrupted. Nothing was deployed.")
+        # Where it is certain that nothing was deployed, a Problem has said so.
+        sys.exit("\nmake deploy: interrupted.")
 
 
 if __name__ == "__main__":

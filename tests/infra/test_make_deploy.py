@@ -391,11 +391,31 @@ def test_a_lost_answer_never_counts_as_nothing_deployed(aws, make_deploy, names,
     assert "Nothing was deployed" not in output
 
 
-def test_ctrl_c_during_the_change_says_that_it_goes_on(make_deploy, names, provider, release):
+def interrupted_in(function, monkeypatch, aws, stack, release, provider):
+    """What `make deploy` says if Ctrl-C is pressed as it calls this function."""
+    def press(*_):
+        raise KeyboardInterrupt
+    name, parameters = given(provider).split("=", 1)
+    variables = {"STACK": stack, "PREBUILT": str(release), "YES": "1", name: parameters}
+    for name, value in {**aws.environment(), **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(function, press)
+    with pytest.raises(SystemExit) as ended:
+        deploy.main()
+    return str(ended.value)
+
+
+def test_ctrl_c_during_the_change_says_that_it_goes_on(aws, names, provider, release, monkeypatch):
     stack = names("left")
-    output = make_deploy.interrupted_at(
-        "AlertTopic\n", f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider))
+    # The pause before the first look at what CloudFormation does.
+    output = interrupted_in("deploy.time.sleep", monkeypatch, aws, stack, release, provider)
     assert re.search(rf"interrupted\. .*{GOES_ON.format(stack=stack)}", output)
+    assert "Nothing was deployed" not in output
+
+
+def test_ctrl_c_after_the_change_denies_nothing(aws, names, provider, release, monkeypatch):
+    output = interrupted_in("deploy.print_next_steps", monkeypatch, aws, names("done"), release, provider)
+    assert "interrupted" in output
     assert "Nothing was deployed" not in output
 
 
