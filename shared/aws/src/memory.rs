@@ -6,7 +6,7 @@ use std::time::Duration;
 use guard_core::admission::Admissions;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::record::{Items, Partition, admissions, follow_states, stored_path, without_future};
-use guard_core::follow::FollowState;
+use guard_core::follow::state::FollowState;
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guard_core::alerts::record::{CLOCKS_DIFFER, Version};
+use guard_core::alerts::record::Version;
+use guard_core::config::CLOCKS_DIFFER;
 use guard_core::ids::ServiceId;
 use guard_core::turns::{Candidate, Turn, take};
 use jiff::Timestamp;

@@ -107,6 +107,9 @@ impl Policy {
     }
 }
 
+/// Maximum difference between the clocks of two runs.
+pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
+
 /// The longest configurable `EXPECT_TRAFFIC_EVERY`: the period for which the guard reads CloudWatch metrics.
 pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::follow::TargetPlan;
+use crate::follow::state::TargetPlan;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{LoadBalancer, Topology};
 
@@ -85,7 +85,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::follow::PlannedTarget;
+    use crate::follow::state::PlannedTarget;
     use crate::testing::{at, endpoint, endpoint_service, load_balancer, service, target_group, topology};
 
     /// A plan that registers 10.0.0.2 and deregisters 10.0.0.1.

@@ -19,7 +19,7 @@ use crate::checks::subscribers::Subscribers;
 use crate::checks::{target_hostname, visibility_lost};
 use crate::config::Policy;
 use crate::connections::Owner;
-use crate::follow::FollowState;
+use crate::follow::state::FollowState;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{Calls, Connection, StoredPath, Traffic, Unread};
 use crate::trigger::Change;

@@ -13,12 +13,10 @@ use super::silence::Silence;
 use super::transition::Transition;
 use crate::admission::Admissions;
 use crate::checks::subscribers::Subscribers;
-use crate::follow::FollowState;
+use crate::config::CLOCKS_DIFFER;
+use crate::follow::state::FollowState;
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{StoredPath, Traffic};
-
-/// Maximum difference between the clocks of two runs.
-pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
 
 /// Time for which a run holds the lease on a record's outbox: longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);

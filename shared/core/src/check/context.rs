@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Check, CheckResult, Region, Status};
 use crate::admission::Admissions;
 use crate::config::Policy;
-use crate::follow::FollowState;
+use crate::follow::state::FollowState;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{
     CallError, Connection, Description, EndpointService, Listener, LoadBalancer, StoredPath, TargetGroup, Topology,

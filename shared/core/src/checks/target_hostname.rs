@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use crate::check::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::config::FollowHostnames;
-use crate::follow::{self, FollowState, PlannedTarget, new_target};
+use crate::follow::state::{FollowState, PlannedTarget};
+use crate::follow::{self, new_target};
 use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
 
 pub(crate) const SPEC: Spec = Spec {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{FollowState, Look, PlannedTarget, TargetPlan};
+use super::Look;
+use super::state::{FollowState, PlannedTarget, TargetPlan};
 use crate::check::{Finding, Region, Remedy, Severity};
 use crate::config::FollowHostnames;
 use crate::snapshot::Target;
