@@ -101,6 +101,7 @@ impl<'a> Story<'a> {
             endpoints: &mut self.endpoints,
             chapter: ChapterResult::new(chapter.title, chapter.expected, ChapterOutcome::AsExpected),
             since: since.unwrap_or_default(),
+            shown: since.unwrap_or_default(),
             step_began: began,
         };
         let result = (chapter.play)(&mut run);
@@ -130,8 +131,10 @@ pub struct ChapterRun<'a> {
     terminal: Terminal,
     endpoints: &'a mut BTreeMap<Requester, String>,
     chapter: ChapterResult,
-    /// The number of the last message before this chapter.
+    /// The number of the last message that does not count for this chapter.
     since: i64,
+    /// The number of the last message before this chapter, which an earlier chapter has shown.
+    shown: i64,
     step_began: Instant,
 }
 
@@ -253,7 +256,9 @@ impl<'a> ChapterRun<'a> {
         let last = self.chapter.alerts.last().map_or(self.since, |(alert, _)| alert.number.max(self.since));
         for alert in self.stage.alerts(WAIT)?.into_iter().filter(|alert| alert.number > last) {
             let after = self.step_began.elapsed();
-            self.terminal.sent(&alert, after);
+            if alert.number > self.shown {
+                self.terminal.sent(&alert, after);
+            }
             self.chapter.alerts.push((alert, after));
         }
         Ok(())
