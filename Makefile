@@ -157,9 +157,10 @@ ifeq ($(LOCAL),1)
 build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: local-build
 	@cp target/debug/$(FUNCTION) $(ARTIFACTS_DIR)/bootstrap
 else
+# All at once, so that they are linked side by side: for the second and third function nothing is left to do.
 build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: $(SAM_TOOLS)
 	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
-	@$(LAMBDA_BUILD) --package $(FUNCTION) --bin $(FUNCTION)
+	@$(LAMBDA_BUILD) $(addprefix --package ,$(FUNCTIONS))
 	@cp target/lambda/$(FUNCTION)/bootstrap $(ARTIFACTS_DIR)/bootstrap
 endif
 TARGET_arm64 := aarch64-unknown-linux-gnu
