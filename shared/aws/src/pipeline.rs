@@ -1,6 +1,6 @@
 //! The order of a run's steps, which is the same for every function:
 //!
-//! debounce → (read and load in parallel) → plan → store the findings that the change will hide → apply → read again →
+//! debounce → (read and load in parallel) → plan → store what the change will hide, or is → apply → read again →
 //! evaluate every read → reconcile → store → send → acknowledge.
 //!
 //! A function adds only the steps of its [`Watcher`].

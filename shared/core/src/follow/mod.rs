@@ -172,8 +172,8 @@ impl<'a> Targets<'a> {
     /// The port of all of them; `None`, for the group's own port, without any target. If all are being deregistered, it
     /// is their port.
     fn port(&self) -> Result<Option<u16>, String> {
-        let draining: Vec<&Target> = self.all.iter().collect();
-        let targets = if self.in_use.is_empty() { &draining } else { &self.in_use };
+        let all: Vec<&Target> = self.all.iter().collect();
+        let targets = if self.in_use.is_empty() { &all } else { &self.in_use };
         let ports: Option<BTreeSet<u16>> = targets.iter().map(|target| target.port).collect();
         let ports = ports.ok_or("ELB reports a target without a port")?;
         if ports.len() > 1 { Err("the targets use several ports".to_owned()) } else { Ok(ports.into_iter().next()) }
