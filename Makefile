@@ -17,7 +17,8 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 # begin in the order given.
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile --no-loadscope-reorder
 CARGO_TEST_TOOLS := PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH
-FUNCTIONS := connection-acceptor health-watcher drift-watcher
+FUNCTIONS := connection-acceptor health-watcher drift-watcher target-follower
+BUILDS := build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher build-TargetFollower
 # The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
 # the same sources give the same bytes in every folder.
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
@@ -31,7 +32,7 @@ unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
 .PHONY: help setup demo verify install unit flow docs inbox pages pictures test python-tests rust-tests lint \
 	static-checks local-build attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy package clean \
-	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
+	$(BUILDS)
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -153,12 +154,13 @@ bench-tools: .tools/custodian/ready .tools/prowler/ready ## Install Cloud Custod
 build-ConnectionAcceptor: FUNCTION = connection-acceptor
 build-HealthWatcher: FUNCTION = health-watcher
 build-DriftWatcher: FUNCTION = drift-watcher
+build-TargetFollower: FUNCTION = target-follower
 ifeq ($(LOCAL),1)
-build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: local-build
+$(BUILDS): local-build
 	@cp target/debug/$(FUNCTION) $(ARTIFACTS_DIR)/bootstrap
 else
-# All at once, so that they are linked side by side: for the second and third function nothing is left to do.
-build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: $(SAM_TOOLS)
+# All at once, so that they are linked side by side: for the other functions nothing is left to do.
+$(BUILDS): $(SAM_TOOLS)
 	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
 	@$(LAMBDA_BUILD) $(addprefix --package ,$(FUNCTIONS))
 	@cp target/lambda/$(FUNCTION)/bootstrap $(ARTIFACTS_DIR)/bootstrap

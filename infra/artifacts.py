@@ -20,7 +20,7 @@ import urllib.request
 import zipfile
 
 ROOT = pathlib.Path(__file__).parent.parent
-FUNCTIONS = ("connection-acceptor", "health-watcher", "drift-watcher")
+FUNCTIONS = ("connection-acceptor", "health-watcher", "drift-watcher", "target-follower")
 SUMS = "SHA256SUMS"
 # The oldest time a zip can hold: the same in every build.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -58,7 +58,7 @@ def template(text, architecture):
     def code(match):
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", match["id"]).lower()
         return f"  {match['id']}:\n{match['type']}    Properties:\n      CodeUri: {name}-{architecture}.zip\n"
-    function = (r"  (?P<id>\w+):\n(?P<type>    Type: AWS::Serverless::Function\n)"
+    function = (r"  (?P<id>\w+):\n(?P<type>    Type: AWS::Serverless::Function\n(?:    Condition: .*\n)?)"
                 r"    Metadata: .*\n    Properties:\n(?:      # .*\n)*      CodeUri: run-sam-build-first\n")
     text, functions = re.subn(function, code, text)
     text, nested = re.subn(r"TemplateURL: infra/chat\.yaml\n", "TemplateURL: chat.yaml\n", text)

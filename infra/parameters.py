@@ -126,6 +126,9 @@ class Template:
                     for each in repeated(expected))
         yield from (f"ExpectedEndpoints names {each}, which is not in EndpointServiceIds."
                     for each in dict.fromkeys(expected) if each not in services)
+        if values.get("FollowHostnames", "never") != "never" and not items(values.get("FollowTargetGroups", "")):
+            yield ("FollowHostnames is {FollowHostnames}, and FollowTargetGroups names no target group. Give the ARNs of "
+                   "those whose targets follow their hostname.").format_map(values)
         for name in ("PagerTopicArn", "KmsKeyArn"):
             if values.get(name) and values[name].split(":")[3] != region:
                 yield f"{name} must be in {region}, where the stack is: {values[name]}"
@@ -217,8 +220,8 @@ def lost_alarms(values, keys):
 
 # What `privatelink-guard policy --role` calls the role in each parameter.
 ROLES = {"ConnectionAcceptorRoleArn": "connection-acceptor", "HealthWatcherRoleArn": "health-watcher",
-         "DriftWatcherRoleArn": "drift-watcher", "ScheduleRoleArn": "schedules", "AlarmOverRoleArn": "alarm-over",
-         "ChatRoleArn": "chat"}
+         "DriftWatcherRoleArn": "drift-watcher", "TargetFollowerRoleArn": "target-follower",
+         "ScheduleRoleArn": "schedules", "AlarmOverRoleArn": "alarm-over", "ChatRoleArn": "chat"}
 
 
 def check_roles(values, account):
