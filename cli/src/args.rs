@@ -441,6 +441,8 @@ pub enum GuardRole {
     HealthWatcher,
     /// The function that checks the configuration (`DriftWatcherRoleArn`)
     DriftWatcher,
+    /// The function that changes targets (`TargetFollowerRoleArn`)
+    TargetFollower,
     /// What starts the functions (`ScheduleRoleArn`)
     Schedules,
     /// What reports that an alarm is over to a topic in another account (`AlarmOverRoleArn`)

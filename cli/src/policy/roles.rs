@@ -43,9 +43,13 @@ impl GuardRole {
             Self::ConnectionAcceptor => &["ConnectionAcceptorRole"],
             Self::HealthWatcher => &["HealthWatcherRole"],
             Self::DriftWatcher => &["DriftWatcherRole"],
-            Self::Schedules => {
-                &["ConnectionAcceptorScheduleRole", "HealthWatcherScheduleRole", "DriftWatcherScheduleRole"]
-            }
+            Self::TargetFollower => &["TargetFollowerRole"],
+            Self::Schedules => &[
+                "ConnectionAcceptorScheduleRole",
+                "HealthWatcherScheduleRole",
+                "DriftWatcherScheduleRole",
+                "TargetFollowerScheduleRole",
+            ],
             Self::AlarmOver => &["AlarmOverRole"],
             Self::Chat => &["Role"],
         }
@@ -110,8 +114,8 @@ fn check(definitions: &Value, given: &[(String, String)]) -> Result<()> {
 /// Who may assume the role.
 fn trust(template: &Template<'_>, role: GuardRole) -> Result<Vec<Value>> {
     let mut statements = Vec::new();
-    for name in role.resources() {
-        statements.extend(statements_of(&created(template, name)?["AssumeRolePolicyDocument"])?);
+    for (_, properties) in created(template, role)? {
+        statements.extend(statements_of(&properties["AssumeRolePolicyDocument"])?);
     }
     Ok(statements)
 }
@@ -119,13 +123,13 @@ fn trust(template: &Template<'_>, role: GuardRole) -> Result<Vec<Value>> {
 /// What the role may do, by its own policies and by those that name it.
 fn permissions(template: &Template<'_>, role: GuardRole) -> Result<Vec<Value>> {
     let mut statements = Vec::new();
-    for name in role.resources() {
-        let properties = created(template, name)?;
+    for (name, properties) in created(template, role)? {
         for policy in properties["Policies"].as_array().into_iter().flatten() {
             statements.extend(statements_of(&policy["PolicyDocument"])?);
         }
         for policy in properties["ManagedPolicyArns"].as_array().into_iter().flatten() {
-            let managed = created(template, policy.as_str().context("a managed policy of the template")?)?;
+            let managed = policy.as_str().map(|name| template.properties(name)).transpose()?.flatten();
+            let managed = managed.with_context(|| format!("a managed policy of the template: {policy}"))?;
             statements.extend(statements_of(&managed["PolicyDocument"])?);
         }
         for policy in template.of_type("AWS::IAM::Policy")? {
@@ -138,9 +142,13 @@ fn permissions(template: &Template<'_>, role: GuardRole) -> Result<Vec<Value>> {
     Ok(statements)
 }
 
-fn created(template: &Template<'_>, name: &str) -> Result<Value> {
-    let properties = template.properties(name)?;
-    properties.context(BadUsage(format!("with these parameters, the stack has no role {name}")))
+/// The roles that the stack has with its parameters.
+fn created(template: &Template<'_>, role: GuardRole) -> Result<Vec<(&'static str, Value)>> {
+    let properties = role.resources().iter().map(|name| Ok((*name, template.properties(name)?)));
+    let properties = properties.collect::<Result<Vec<_>>>()?;
+    let created: Vec<_> = properties.into_iter().filter_map(|(name, properties)| Some((name, properties?))).collect();
+    let missing = || BadUsage(format!("with these parameters, the stack has no role {}", role.resources().join(", ")));
+    if created.is_empty() { Err(missing().into()) } else { Ok(created) }
 }
 
 fn statements_of(document: &Value) -> Result<Vec<Value>> {

@@ -23,11 +23,13 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// The resolution of Lambda's metrics.
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-/// The functions, with the output that names each in Lambda and the parameter of its schedule.
-const FUNCTIONS: [(&str, &str, &str); 3] = [
+/// The functions, with the output that names each in Lambda, if it is deployed, and the parameter of its schedule, or
+/// the schedule itself.
+const FUNCTIONS: [(&str, &str, &str); 4] = [
     ("connection-acceptor", "ConnectionAcceptorName", "AcceptorSchedule"),
     ("health-watcher", "HealthWatcherName", "HealthSchedule"),
     ("drift-watcher", "DriftWatcherName", "DriftSchedule"),
+    ("target-follower", "TargetFollowerName", "rate(1 minute)"),
 ];
 
 /// The metrics of a function: namespace, name, statistic and dimension.
@@ -79,13 +81,17 @@ pub async fn status(session: &Session, name: &str, now: Timestamp) -> Result<Gua
     }
     let runs = runs.ok();
     let function = |(index, (function, _, schedule)): (usize, (&str, &str, &str))| {
-        let schedule = stack.parameters.get(schedule).map(String::as_str).unwrap_or_default();
+        let schedule = stack.parameters.get(schedule).map_or(schedule, String::as_str);
         let runs = runs.as_ref().and_then(|runs| runs.get(index)).copied();
         FunctionStatus::new(function, schedule, runs, (stack.deployed_at, now))
     };
-    status.functions = FUNCTIONS.into_iter().enumerate().map(function).collect();
+    status.functions = deployed(&stack).enumerate().map(function).collect();
     status.subscriptions = subscriptions.ok();
     Ok(status)
+}
+
+fn deployed(stack: &DeployedStack) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    FUNCTIONS.into_iter().filter(|(_, output, _)| stack.outputs.contains_key(*output))
 }
 
 /// The runs of each function in the last day: one call.
@@ -97,8 +103,8 @@ async fn runs(session: &Session, stack: &DeployedStack, now: Timestamp) -> Obser
         dimensions: vec![(dimension, name.to_owned())],
         period: MINUTE,
     };
-    let names = FUNCTIONS.map(|(_, output, _)| stack.outputs.get(output).map(String::as_str).unwrap_or_default());
-    let queries: Vec<MetricQuery> = names.iter().flat_map(|name| METRICS.map(|metric| query(name, metric))).collect();
+    let names = deployed(stack).map(|(_, output, _)| &stack.outputs[output]);
+    let queries: Vec<MetricQuery> = names.flat_map(|name| METRICS.map(|metric| query(name, metric))).collect();
     let observer = Observer::new(&session.config, pace::ELB, BTreeSet::new());
     let series = observer.series(&queries, now - DAY, now).await?;
     Ok(series.chunks(METRICS.len()).map(runs_of).collect())
