@@ -126,9 +126,10 @@ class Template:
                     for each in repeated(expected))
         yield from (f"ExpectedEndpoints names {each}, which is not in EndpointServiceIds."
                     for each in dict.fromkeys(expected) if each not in services)
-        if values.get("FollowHostnames", "never") != "never" and not items(values.get("FollowTargetGroups", "")):
-            yield ("FollowHostnames is {FollowHostnames}, and FollowTargetGroups names no target group. Give the ARNs of "
-                   "those whose targets follow their hostname.").format_map(values)
+        follow = values.get("FollowHostnames", "never")
+        if follow != "never" and not items(values.get("FollowTargetGroups", "")):
+            yield (f"FollowHostnames is {follow}, and FollowTargetGroups names no target group. Give the ARNs of those "
+                   "whose targets follow their hostname.")
         for name in ("PagerTopicArn", "KmsKeyArn"):
             if values.get(name) and values[name].split(":")[3] != region:
                 yield f"{name} must be in {region}, where the stack is: {values[name]}"

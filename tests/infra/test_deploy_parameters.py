@@ -107,6 +107,13 @@ def test_expected_endpoints_name_each_configured_service_once(template, expected
         template.check(deployed(ExpectedEndpoints=expected), "eu-central-1")
 
 
+def test_following_hostnames_needs_target_groups(template):
+    with pytest.raises(Problem, match="FollowHostnames is replace, and FollowTargetGroups names no target group"):
+        template.check(deployed(FollowHostnames="replace"), "eu-central-1")
+    group = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef"
+    template.check(deployed(FollowHostnames="replace", FollowTargetGroups=group), "eu-central-1")
+
+
 def connections(*states, owner=DBT, service=SERVICE):
     return [{"ServiceId": service, "VpcEndpointId": f"vpce-0000000{number}", "VpcEndpointOwner": owner,
              "VpcEndpointState": state} for number, state in enumerate(states, 1)]

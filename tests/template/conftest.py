@@ -12,11 +12,11 @@ local_aws_tests = importlib.util.module_from_spec(_specification)
 sys.modules["local_aws_tests"] = local_aws_tests
 _specification.loader.exec_module(local_aws_tests)
 
-from rendering import SLACK, TEAMS, render  # noqa: E402
+from rendering import SLACK, TEAMS, follow, render  # noqa: E402
 
 aws = local_aws_tests.aws
 
 
 @pytest.fixture(scope="session")
 def rendered():
-    return render(AlertEmail="ops@example.com", **SLACK, **TEAMS)
+    return render(AlertEmail="ops@example.com", **SLACK, **TEAMS, **follow())

@@ -19,6 +19,9 @@ SERVICE = "vpce-svc-0123456789abcdef0"
 SLACK = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
 TEAMS = {"TeamsTenantId": "01234567-89ab-cdef-0123-456789abcdef", "TeamsTeamId": "fedcba98-7654-3210-fedc-ba9876543210",
          "TeamsChannelId": "19%3Aabc%40thread.tacv2"}
+# The functions of every stack, and one more with follow().
+FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
+ALL_FUNCTIONS = [*FUNCTIONS, "TargetFollower"]
 REQUIRED = {"EndpointServiceIds": SERVICE, "DbtPrincipals": "arn:aws:iam::444455556666:root"}
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/01234567-89ab-cdef-0123-456789abcdef"
 PARTITIONS = {"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}
@@ -44,6 +47,12 @@ _LONGEST_NAMES = {"AWS::IAM::Role": 64, "AWS::Lambda::Function": 64, "AWS::Event
 
 def partition_of(region):
     return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
+
+
+def follow(region="eu-central-1"):
+    """The parameters with which the stack has target-follower."""
+    group = f"arn:{partition_of(region)}:elasticloadbalancing:{region}:{ACCOUNT}:targetgroup/pg/0123456789abcdef"
+    return {"FollowHostnames": "replace", "FollowTargetGroups": group}
 
 
 def source(path="template.yaml"):

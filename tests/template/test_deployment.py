@@ -13,14 +13,13 @@ import sys
 import pytest
 from botocore.exceptions import ClientError
 from local_aws_tests import DBT, HERE, PROVIDER, REGION, UNTRUSTED, Provider, eventually
-from rendering import ROOT, SLACK, TEAMS
+from rendering import ALL_FUNCTIONS, FUNCTIONS, ROOT, SLACK, TEAMS, follow
 
 sys.path.insert(0, str(ROOT / "infra"))
 
 import artifacts
 
 STACK = "guarded"
-FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
 NO_SERVICE = "vpce-svc-00000000000000000"
 TOPIC = f"arn:aws:sns:{REGION}:{PROVIDER}:alerts"
 
@@ -285,6 +284,24 @@ def test_chat_channels_are_added_and_removed(guard):
     guard.update(**dict.fromkeys([*SLACK, *TEAMS], ""))
     assert receiving() == []
     assert guard.outputs["AlertTopicArn"] == topic
+
+
+def test_target_follower_comes_runs_publishes_and_goes(guard):
+    topic = guard.outputs["AlertTopicArn"]
+    guard.update(**follow(REGION))
+    assert {guard.outputs[f"{name}Name"] for name in ALL_FUNCTIONS} <= set(existing(guard.aws)["functions"])
+    event = {"service": "sns", "form": {"Action": "Publish", "Version": "2010-03-31", "TopicArn": topic,
+                                        "Message": "from TargetFollower"}}
+    name = guard.outputs["TargetFollowerName"]
+    answer = guard.aws.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
+    assert json.loads(answer["Payload"].read())["status"] == 200
+
+    def started():
+        return {run["function"] for run in guard.aws.control("invocations", since=0) if run["trigger"] == "schedule"}
+    eventually(lambda: name in started())
+    guard.update(FollowHostnames="never", FollowTargetGroups="")
+    assert "TargetFollowerName" not in guard.outputs
+    assert [name for names in existing(guard.aws).values() for name in names if "Follow" in name] == []
 
 
 def test_the_end_of_an_alarm_is_announced(guard):

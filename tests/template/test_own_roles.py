@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from rendering import (
     ACCOUNT,
+    ALL_FUNCTIONS,
     KEY,
     PARTITIONS,
     ROOT,
@@ -14,6 +15,7 @@ from rendering import (
     SLACK,
     TEAMS,
     documents_of,
+    follow,
     many,
     partition_of,
     render,
@@ -29,10 +31,10 @@ spec.loader.exec_module(role_templates)
 
 COMMAND = ROOT / "target/debug/privatelink-guard"
 STACK = "guard"
-FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
 # The roles of the template, by what the command calls them.
 PRINTED = {"connection-acceptor": ["ConnectionAcceptorRole"], "health-watcher": ["HealthWatcherRole"],
-           "drift-watcher": ["DriftWatcherRole"], "schedules": [f"{name}ScheduleRole" for name in FUNCTIONS]}
+           "drift-watcher": ["DriftWatcherRole"], "target-follower": ["TargetFollowerRole"],
+           "schedules": [f"{name}ScheduleRole" for name in ALL_FUNCTIONS]}
 GIVEN = [name for name in source()["Parameters"] if name.endswith("RoleArn")]
 OTHER = "vpce-svc-00000000000000000"
 
@@ -63,25 +65,29 @@ def permissions(documents):
 
 def created(rendered, roles):
     """What the template's roles allow, with a pattern for the part of a name that only CloudFormation knows."""
-    found = permissions(document for role in roles for document in documents_of(rendered, role))
+    found = permissions(document for role in roles if role in rendered.resources
+                        for document in documents_of(rendered, role))
     return {(effect, action, re.sub(r"-X{13}$", "-*", resource), condition)
             for effect, action, resource, condition in found}
 
 
-def variants(region):
-    """Parameters that the policies depend on."""
+def variants(region, role=None):
+    """Parameters that the policies depend on, and that make the role's function."""
+    needed = follow(region) if role == "target-follower" else {}
     partition = partition_of(region)
     balancer = f"arn:{partition}:elasticloadbalancing:{region}:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
     key = KEY.replace("arn:aws:", f"arn:{partition}:").replace("eu-central-1", region)
-    return [{}, {"DryRun": "true"}, {**STRICT, "EndpointServiceIds": f"{SERVICE}, {OTHER}"},
-            {**STRICT, "DryRun": "true", "KmsKeyArn": key}, {**STRICT, "EnforceCrossZoneOn": balancer},
-            {"AlertTopicArn": topic(region)}, {"AlertTopicArn": topic(region, CENTRAL), "KmsKeyArn": key}]
+    every = [{}, {"DryRun": "true"}, {**STRICT, "EndpointServiceIds": f"{SERVICE}, {OTHER}"},
+             {**STRICT, "DryRun": "true", "KmsKeyArn": key}, {**STRICT, "EnforceCrossZoneOn": balancer},
+             {"AlertTopicArn": topic(region)}, {"AlertTopicArn": topic(region, CENTRAL), "KmsKeyArn": key},
+             follow(region), {**follow(region), "FollowHostnames": "register", "DryRun": "true"}]
+    return [{**needed, **parameters} for parameters in every]
 
 
 @pytest.mark.parametrize("role", PRINTED)
 @pytest.mark.parametrize("region", PARTITIONS)
 def test_the_printed_policy_allows_what_the_template_would(region, role):
-    for parameters in variants(region):
+    for parameters in variants(region, role):
         expected = created(render(region, stack=STACK, **parameters), PRINTED[role])
         given = {"EndpointServiceIds": SERVICE, **parameters}
         assert permissions([printed(role, region=region, **given)]) == expected, parameters
@@ -94,13 +100,14 @@ def test_the_rules_role_is_needed_for_a_topic_of_another_account(region):
     given = {"EndpointServiceIds": SERVICE, "AlertTopicArn": topic(region, CENTRAL)}
     expected = created(render(region, stack=STACK, **given), ["AlarmOverRole"])
     assert permissions([printed("alarm-over", region=region, **given)]) == expected
-    refused = run("--role", "alarm-over", "--account", ACCOUNT, "--region", region, "--set",
-                  f"EndpointServiceIds={SERVICE}", status=64)
-    assert "with these parameters, the stack has no role AlarmOverRole" in refused
+    for role, name in {"alarm-over": "AlarmOverRole", "target-follower": "TargetFollowerRole"}.items():
+        refused = run("--role", role, "--account", ACCOUNT, "--region", region, "--set",
+                      f"EndpointServiceIds={SERVICE}", status=64)
+        assert f"with these parameters, the stack has no role {name}" in refused
 
 
 def test_the_printed_trust_policies_are_the_templates():
-    abroad = {"EndpointServiceIds": SERVICE, "AlertTopicArn": topic("eu-central-1", CENTRAL)}
+    abroad = {"EndpointServiceIds": SERVICE, "AlertTopicArn": topic("eu-central-1", CENTRAL), **follow()}
     rendered = render(**abroad)
     for role, [name, *_] in {**PRINTED, "alarm-over": ["AlarmOverRole"]}.items():
         trust = rendered.resources[name]["Properties"]["AssumeRolePolicyDocument"]
@@ -114,7 +121,7 @@ def test_the_printed_trust_policies_are_the_templates():
 def test_a_wildcard_never_stands_in_a_condition():
     """Of made-up names, only resources have patterns: StringEquals would take one for a name."""
     for role in PRINTED:
-        for parameters in variants("eu-central-1"):
+        for parameters in variants("eu-central-1", role):
             document = printed(role, **{"EndpointServiceIds": SERVICE, **parameters})
             assert f"{STACK}-" not in json.dumps([each.get("Condition") for each in document["Statement"]])
 
@@ -124,7 +131,7 @@ def test_the_printed_policies_of_the_largest_stack_fit_a_role(region):
     for existing_topic in (False, True):
         for role in PRINTED:
             size = length(printed(role, region=region, stack="s" * 31, **largest_parameters(region, existing_topic)))
-            assert size <= (INLINE if role == "drift-watcher" else MANAGED), (role, size)
+            assert size <= (INLINE if role in ("drift-watcher", "target-follower") else MANAGED), (role, size)
 
 
 @pytest.mark.parametrize("arguments, reason", [
@@ -151,7 +158,7 @@ def test_the_command_contains_the_templates_roles():
 
 @pytest.mark.parametrize("region", PARTITIONS)
 def test_with_every_role_given_the_stack_creates_nothing_in_iam(region):
-    abroad = {**STRICT, "AlertEmail": "", "AlertTopicArn": topic(region, CENTRAL)}
+    abroad = {**STRICT, **follow(region), "AlertEmail": "", "AlertTopicArn": topic(region, CENTRAL)}
     for parameters in ({**STRICT, "Heartbeat": "weekly"}, abroad):
         rendered = render(region, **parameters, **own(region))
         assert [each for each in rendered.resources.values() if each["Type"].startswith("AWS::IAM::")] == []
@@ -165,11 +172,11 @@ def test_with_every_role_given_the_stack_creates_nothing_in_iam(region):
 def test_a_given_role_stands_wherever_the_created_one_did(given):
     """Nothing else changes: each mention of the role's ARN, and the role and its policies are gone."""
     parameters = {**STRICT, "AlertEmail": "", "AlertTopicArn": topic("eu-central-1", CENTRAL)} if given == (
-        "AlarmOverRoleArn") else {**STRICT, "Heartbeat": "weekly", **SLACK, **TEAMS}
+        "AlarmOverRoleArn") else {**STRICT, **follow(), "Heartbeat": "weekly", **SLACK, **TEAMS}
     arn = own()[given]
     before, after = render(**parameters), render(**parameters, **{given: arn})
     name = given.removesuffix("Arn")
-    roles = [f"{function}ScheduleRole" for function in FUNCTIONS] if given == "ScheduleRoleArn" else [name]
+    roles = [f"{function}ScheduleRole" for function in ALL_FUNCTIONS] if given == "ScheduleRoleArn" else [name]
     text = json.dumps([before.resources, before.outputs])
     for role in roles:
         text = text.replace(f"arn:aws:iam::{ACCOUNT}:role/{role}", arn)

@@ -18,6 +18,7 @@ NO_RATES = ["", "1 minute", "rate(0 minutes)", "rate(1 minutes)", "rate(2 minute
             "rate(90 minutes)", "cron(* * * * ? *)"]
 LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = "arn:aws-cn:elasticloadbalancing:cn-north-1:111122223333:targetgroup/db/0123456789abcdef"
+FOLLOWED = TARGET_GROUP.replace("aws-cn", "aws").replace("cn-north-1", "eu-central-1")
 TENANT = "01234567-89ab-cdef-0123-456789abcdef"
 TOPICS = ["", "arn:aws:sns:eu-central-1:111122223333:alerts", "arn:aws-cn:sns:cn-north-1:111122223333:Alerts_1-2"]
 NO_TOPICS = ["alerts", "*", "arn:aws:sns:eu-central-1:111122223333:alerts.fifo",
@@ -56,6 +57,8 @@ VALUES = {
     "DbtCidrs": (["", "10.1.2.0/24", "10.1.2.0/24,fd00::/8"], ["10.1.2.3", "10.0.0.0/8;10.1.0.0/16", "any"]),
     "EnforceCrossZoneOn": (["", LOAD_BALANCER, f"{LOAD_BALANCER},{TARGET_GROUP}"],
                            ["*", LOAD_BALANCER.replace("/net/", "/app/"), LOAD_BALANCER[:-16] + "*", "db"]),
+    "FollowTargetGroups": (["", FOLLOWED, f"{FOLLOWED}, {FOLLOWED}"],
+                           ["*", LOAD_BALANCER, FOLLOWED[:-16] + "*", FOLLOWED + "/1", "db"]),
     "AcceptorSchedule": (RATES, NO_RATES), "HealthSchedule": (RATES, NO_RATES), "DriftSchedule": (RATES, NO_RATES),
     "DashboardLoadBalancers": (
         ["", "net/db/0123456789abcdef", ",".join(["net/" + "x" * 32 + "/0123456789abcdef"] * 15)],

@@ -13,6 +13,7 @@ from cfnlint.data import AdditionalSpecs
 from cfnlint.helpers import load_resource
 from rendering import (
     ACCOUNT,
+    ALL_FUNCTIONS,
     KEY,
     PARTITIONS,
     ROOT,
@@ -21,6 +22,7 @@ from rendering import (
     TEAMS,
     allowed,
     documents_of,
+    follow,
     many,
     partition_of,
     policies,
@@ -40,7 +42,7 @@ KMS_KEYS = {"kms:ViaService", "kms:EncryptionContext:aws:sns:topicArn"}
 DYNAMODB_KEYS = {"dynamodb:LeadingKeys"}
 OPERATORS = {"StringEquals", "ForAllValues:StringEquals", "StringLike", "ArnEquals", "ArnLike", "ArnNotEquals",
              "BoolIfExists"}
-ROLES = ["ConnectionAcceptorRole", "HealthWatcherRole", "DriftWatcherRole"]
+ROLES = [f"{name}Role" for name in ALL_FUNCTIONS]
 WRITES = re.compile(r"(ec2|elasticloadbalancing):(?!Describe|Get)")
 STRICT = {"UntrustedRequests": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
@@ -126,8 +128,8 @@ def existing_topics(region):
 def variants(region):
     has_chat = region == "eu-central-1"
     key = KEY.replace("arn:aws:", f"arn:{PARTITIONS[region]}:").replace("eu-central-1", region)
-    return [render(region), render(region, **STRICT, **(SLACK if has_chat else {}), KmsKeyArn=key),
-            *(render(region, AlertTopicArn=arn, PagerTopicArn=topic(region, name="pager"))
+    return [render(region), render(region, **STRICT, **follow(region), **(SLACK if has_chat else {}), KmsKeyArn=key),
+            *(render(region, AlertTopicArn=arn, PagerTopicArn=topic(region, name="pager"), **follow(region))
               for arn in existing_topics(region)),
             *([render_chat(region, **SLACK, **TEAMS)] if has_chat else []),
             render(region, **STRICT, EnforceCrossZoneOn=f"{LOAD_BALANCER},{TARGET_GROUP}")]
@@ -189,7 +191,7 @@ def test_each_role_can_be_assumed_by_one_service_only(rendered):
     own = {**dict.fromkeys(ROLES, "lambda.amazonaws.com"),
            **{name.replace("Role", "ScheduleRole"): "scheduler.amazonaws.com" for name in ROLES}}
     assert services == own
-    abroad = render(AlertTopicArn=topic("eu-central-1", CENTRAL))
+    abroad = render(AlertTopicArn=topic("eu-central-1", CENTRAL), **follow())
     services = {name: statements(document)[0]["Principal"]["Service"]
                 for name, kind, document in policies(abroad) if kind == "trust"}
     assert services == {**own, "AlarmOverRole": "events.amazonaws.com"}
@@ -201,7 +203,7 @@ def test_the_chat_channels_role_may_do_nothing():
     assert documents_of(chat, "Role") == []
 
 
-@pytest.mark.parametrize("name", ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"])
+@pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_a_schedule_may_start_only_its_function(rendered, name):
     assert allowed(rendered, f"{name}ScheduleRole") == {
         ("lambda:InvokeFunction", f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:{name}"),
@@ -239,18 +241,41 @@ def test_each_role_may_change_only_what_its_function_needs():
     assert writes(**{**STRICT, "DryRun": "true"}) == nothing
 
 
+def test_target_follower_may_change_the_named_groups_and_deregisters_only_to_replace():
+    def changes(**parameters):
+        return {role: pairs for role, pairs in writes(**follow(), **parameters).items() if pairs}
+    accept = writes()["ConnectionAcceptorRole"]
+    group = follow()["FollowTargetGroups"]
+    register, deregister = [(f"elasticloadbalancing:{action}", group)
+                            for action in ("RegisterTargets", "DeregisterTargets")]
+    assert changes() == {"ConnectionAcceptorRole": accept, "TargetFollowerRole": {register, deregister}}
+    both = {"FollowTargetGroups": f"{group}, {TARGET_GROUP}"}
+    assert writes(**{**follow(), **both})["TargetFollowerRole"] == {
+        (action, arn) for action, _ in (register, deregister) for arn in (group, TARGET_GROUP)}
+    assert writes(**{**follow(), "FollowHostnames": "register"})["TargetFollowerRole"] == {register}
+    assert changes(DryRun="true") == {}
+    # A group by itself changes nothing, and no group is never every group.
+    assert "TargetFollowerRole" not in writes(FollowTargetGroups=group)
+    assert writes(FollowHostnames="replace")["TargetFollowerRole"] == set()
+
+
+def test_without_being_asked_for_there_is_nothing_of_target_follower():
+    assert [name for name in [*render().resources, *render().outputs] if "Follow" in name] == []
+    assert "TargetFollower" not in json.dumps(render().resources)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_may_use_the_configured_key_and_no_other(role):
-    used = {pair for pair in allowed(render(KmsKeyArn=KEY), role) if pair[0].startswith("kms:")}
+    used = {pair for pair in allowed(render(KmsKeyArn=KEY, **follow()), role) if pair[0].startswith("kms:")}
     assert used == {("kms:Decrypt", KEY), ("kms:GenerateDataKey*", KEY)}
-    assert not [pair for pair in allowed(render(), role) if pair[0].startswith("kms:")]
+    assert not [pair for pair in allowed(render(**follow()), role) if pair[0].startswith("kms:")]
 
 
 @pytest.mark.parametrize("region", PARTITIONS)
 def test_a_role_may_publish_to_the_alert_topic_only(region):
     own = f"arn:{PARTITIONS[region]}:sns:{region}:{ACCOUNT}:AlertTopic"
-    for rendered, expected in [(render(region), own),
-                               *((render(region, AlertTopicArn=arn), arn) for arn in existing_topics(region))]:
+    topics = [("", own), *((arn, arn) for arn in existing_topics(region))]
+    for rendered, expected in [(render(region, AlertTopicArn=given, **follow(region)), arn) for given, arn in topics]:
         for role in ROLES:
             published = {arn for action, arn in allowed(rendered, role) if action == "sns:Publish"}
             assert published == {expected}
@@ -260,7 +285,7 @@ def test_a_role_may_publish_to_the_alert_topic_only(region):
 def test_a_role_may_use_the_key_of_an_existing_topic_only_through_sns_for_that_topic(region):
     for arn in existing_topics(region):
         home = arn.split(":")[3]
-        rendered = render(region, AlertTopicArn=arn)
+        rendered = render(region, AlertTopicArn=arn, **follow(region))
         using = [role for role in rendered.of_type("AWS::IAM::Role") if any(
             action.startswith("kms:") for action, _ in allowed(rendered, role))]
         abroad = home == region and CENTRAL in arn
@@ -291,6 +316,8 @@ def test_only_the_notes_of_runs_can_be_updated_in_place(rendered):
 # In each partition, its Region with the longest name.
 LONGEST_REGIONS = ["mexico-central-1", "cn-northwest-1", "us-gov-east-1"]
 SERVICES = 30  # per stack, as the template and the documents say
+# Followed target groups, by the number of services, as their parameter says.
+FOLLOWED = {SERVICES: 3, 15: 10}
 
 
 def length(value):
@@ -298,9 +325,9 @@ def length(value):
     return len(json.dumps(value, separators=(",", ":")))
 
 
-def largest_parameters(region, existing_topic):
+def largest_parameters(region, existing_topic, services=SERVICES):
     """The most services, two ports for each, and long values for everything else."""
-    partition, ids = partition_of(region), [f"vpce-svc-{number:017x}" for number in range(SERVICES)]
+    partition, ids = partition_of(region), [f"vpce-svc-{number:017x}" for number in range(services)]
     arn = f"arn:{partition}:{{}}:{region}:{ACCOUNT}:{{}}"
     group = arn.format("elasticloadbalancing", f"targetgroup/{'x' * 32}/0123456789abcdef")
     parameters = {
@@ -309,6 +336,7 @@ def largest_parameters(region, existing_topic):
         "ExpectedEndpoints": ",".join(f"{service}=vpce-{'e' * 17}" for service in ids),
         "KnownAccounts": ",".join(["555566667777"] * 20), "DbtCidrs": ",".join(["10.100.200.0/24"] * 10),
         "UntrustedRequests": "reject", "CrossZone": "enforce",
+        "FollowHostnames": "replace", "FollowTargetGroups": ",".join([group] * FOLLOWED[services]),
         "EnforceCrossZoneOn": ",".join([group] * (PARAMETER // (len(group) + 1))),
         "KmsKeyArn": arn.format("kms", "key/mrk-" + "0" * 32), "PagerTopicArn": arn.format("sns", "p" * 256),
         "AlertTopicArn": arn.format("sns", "a" * 256).replace(ACCOUNT, CENTRAL) if existing_topic else "",
@@ -331,10 +359,11 @@ ENVIRONMENT = 4_096
 DESCRIPTION = 1_024
 
 
+@pytest.mark.parametrize("services", FOLLOWED)
 @pytest.mark.parametrize("existing_topic", [False, True])
 @pytest.mark.parametrize("region", LONGEST_REGIONS)
-def test_the_largest_stack_stays_within_the_quotas(region, existing_topic):
-    rendered = render(region, stack="s" * 128, **largest_parameters(region, existing_topic))
+def test_the_largest_stack_stays_within_the_quotas(region, existing_topic, services):
+    rendered = render(region, stack="s" * 128, **largest_parameters(region, existing_topic, services))
     managed = [policy["PolicyDocument"] for policy in rendered.of_type("AWS::IAM::ManagedPolicy").values()]
     assert all(length(document) <= MANAGED for document in managed)
     for role in rendered.of_type("AWS::IAM::Role"):
@@ -353,6 +382,8 @@ def test_the_largest_stack_stays_within_the_quotas(region, existing_topic):
 
 def test_the_documents_name_the_limit_that_was_computed():
     assert f"At most {SERVICES} per stack." in source()["Parameters"]["EndpointServiceIds"]["Description"]
+    followed = source()["Parameters"]["FollowTargetGroups"]["Description"]
+    assert f"At most {FOLLOWED[SERVICES]}, or {FOLLOWED[15]} in a stack of up to 15 services." in followed
     assert f"at most {SERVICES} per stack" in (ROOT / "README.md").read_text()
     assert f"a stack takes at most {SERVICES}." in (ROOT / "docs/cost.md").read_text()
     assert f"SERVICES_PER_STACK = {SERVICES} " in (ROOT / "tools/cost.py").read_text()

@@ -6,6 +6,8 @@ import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
 from rendering import (
     ACCOUNT,
+    ALL_FUNCTIONS,
+    FUNCTIONS,
     KEY,
     PARTITIONS,
     ROOT,
@@ -13,6 +15,7 @@ from rendering import (
     SLACK,
     STACK,
     TEAMS,
+    follow,
     many,
     render,
     render_chat,
@@ -20,7 +23,6 @@ from rendering import (
     statements,
 )
 
-FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
 REGION = "eu-central-1"
 CENTRAL = "999988887777"
 PAGER = f"arn:aws:sns:{REGION}:{ACCOUNT}:pager"
@@ -33,10 +35,10 @@ def arn(service, resource, account=ACCOUNT, region=REGION):
     return f"arn:aws:{service}:{region}:{account}:{resource}"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_a_function_knows_the_stack_the_runbook_and_the_alert_topic(name):
     def known(**parameters):
-        variables = render(**parameters).resources[name]["Properties"]["Environment"]["Variables"]
+        variables = render(**parameters, **follow()).resources[name]["Properties"]["Environment"]["Variables"]
         return variables["STACK_NAME"], variables["RUNBOOK_URL"], variables["ALERT_TOPIC_ARN"]
     assert known() == ("privatelink-guard", "", arn("sns", "AlertTopic"))
     runbook = "https://wiki.example.com/checks.md"
@@ -51,6 +53,25 @@ def test_the_heartbeat_schedule_is_enabled_by_its_parameter(heartbeat, state):
     schedule = render(Heartbeat=heartbeat).resources["DriftWatcherHeartbeat"]["Properties"]
     assert schedule["State"] == state
     assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.heartbeat"}
+
+
+def test_the_functions_that_see_targets_know_which_groups_are_followed(rendered):
+    named = {name: variables for name in ALL_FUNCTIONS
+             if "FOLLOW_HOSTNAMES" in (variables := rendered.resources[name]["Properties"]["Environment"]["Variables"])}
+    assert list(named) == ["HealthWatcher", "TargetFollower"]
+    for variables in named.values():
+        assert (variables["FOLLOW_HOSTNAMES"], variables["FOLLOW_TARGET_GROUPS"]) == tuple(follow().values())
+    without = render().resources["HealthWatcher"]["Properties"]["Environment"]["Variables"]
+    assert (without["FOLLOW_HOSTNAMES"], without["FOLLOW_TARGET_GROUPS"]) == ("never", "")
+
+
+def test_target_follower_runs_every_minute_and_after_a_failover(rendered):
+    schedule = rendered.resources["TargetFollowerSchedule"]["Properties"]
+    assert (schedule["ScheduleExpression"], schedule["FlexibleTimeWindow"]) == ("rate(1 minute)", {"Mode": "OFF"})
+    # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-cloud-watch-events.html
+    assert rendered.resources["TargetFollowerFailover"]["Properties"]["EventPattern"] == {
+        "source": ["aws.rds"], "detail-type": ["RDS DB Instance Event", "RDS DB Cluster Event"],
+        "detail": {"EventCategories": ["failover"]}}
 
 
 # ---- resource policies
@@ -70,6 +91,7 @@ def may(rendered, policy, resource, action, service, source_arn, source_account=
     ("events.amazonaws.com", arn("events", "rule/ConnectionAcceptorChange"), True),
     ("events.amazonaws.com", arn("events", "rule/DriftWatcherNetworkChange"), True),
     ("events.amazonaws.com", arn("events", "rule/DriftWatcherLoadBalancerChange"), True),
+    ("events.amazonaws.com", arn("events", "rule/TargetFollowerFailover"), True),
     ("events.amazonaws.com", arn("events", "rule/another"), False),
     ("events.amazonaws.com", arn("events", "rule/DriftWatcherNetworkChange", account="777788889999"), False),
     ("sns.amazonaws.com", arn("sns", "NotificationTopic"), True),
@@ -140,17 +162,20 @@ def alarms(rendered):
     return rendered.of_type("AWS::CloudWatch::Alarm")
 
 
-def test_there_are_ten_alarms_and_three_more_with_a_pager(rendered):
+def test_there_are_ten_alarms_and_three_more_each_with_a_pager_and_with_target_follower():
     """Ten is the number in CloudWatch's free tier."""
-    ten = [f"{name}{kind}" for name in FUNCTIONS for kind in ("Failures", "Late", "Silent")] + ["DeadLettersWaiting"]
-    assert sorted(alarms(rendered)) == sorted(ten)
+    def of(functions):
+        return [f"{name}{kind}" for name in functions for kind in ("Failures", "Late", "Silent")]
+    ten = [*of(FUNCTIONS), "DeadLettersWaiting"]
+    assert sorted(alarms(render())) == sorted(ten)
     assert sorted(alarms(render(PagerTopicArn=PAGER))) == sorted([*ten, *(f"{name}Critical" for name in FUNCTIONS)])
+    assert sorted(alarms(render(**follow()))) == sorted([*ten, *of(["TargetFollower"])])
 
 
 @pytest.mark.parametrize("topic, expected", [
     ("", [arn("sns", "AlertTopic")]), (NEAR, [NEAR]), (CENTRALS, [CENTRALS]), (FAR, None)])
 def test_every_alarm_notifies_the_alert_topic_if_it_is_in_its_region(topic, expected):
-    for name, alarm in alarms(render(AlertTopicArn=topic)).items():
+    for name, alarm in alarms(render(AlertTopicArn=topic, **follow())).items():
         actions = {each: alarm[each] for each in ("AlarmActions", "OKActions", "InsufficientDataActions")
                    if alarm.get(each) is not None}
         # The first OK after the deployment would be announced as well; the rule below announces only the others.
@@ -163,12 +188,14 @@ def test_every_alarm_notifies_the_alert_topic_if_it_is_in_its_region(topic, expe
     ("", arn("sns", "AlertTopic"), None), (NEAR, NEAR, None),
     (CENTRALS, CENTRALS, f"arn:aws:iam::{ACCOUNT}:role/AlarmOverRole")])
 def test_a_rule_announces_that_an_alarm_is_over(topic, target, role):
-    rendered = render(AlertTopicArn=topic)
+    rendered = render(AlertTopicArn=topic, **follow())
     rule = rendered.resources["AlarmOver"]["Properties"]
     detail = rule["EventPattern"]["detail"]
-    assert sorted(detail["alarmName"]) == sorted(alarms(rendered))
+    names = [name for name in detail["alarmName"] if isinstance(name, str)]
+    [prefix] = [name["prefix"] for name in detail["alarmName"] if not isinstance(name, str)]
+    assert sorted(names) == sorted(alarms(render()))
+    assert prefix == f"{STACK}-TargetFollower"
     assert detail["state"] == {"value": ["OK"]}
-    assert detail["previousState"]["value"] == ["ALARM", "INSUFFICIENT_DATA"]
     [sent] = rule["Targets"]
     assert (sent["Arn"], sent.get("RoleArn")) == (target, role)
     text = sent["InputTransformer"]["InputTemplate"]
@@ -184,7 +211,7 @@ def test_the_guards_alarms_are_silent_with_a_topic_in_another_region():
 
 
 def test_every_alarm_says_what_is_wrong_what_it_means_and_what_to_do():
-    rendered, descriptions = render(PagerTopicArn=PAGER), set()
+    rendered, descriptions = render(PagerTopicArn=PAGER, **follow()), set()
     for name, alarm in alarms(rendered).items():
         description = alarm["AlarmDescription"]
         parts = re.fullmatch(r"privatelink-guard: (.+)\. For dbt: (.+)\. To do: (.+)\.", description)
@@ -196,7 +223,7 @@ def test_every_alarm_says_what_is_wrong_what_it_means_and_what_to_do():
     assert len(descriptions) == len(alarms(rendered)), "each has its own"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_an_alarm_on_a_function_uses_that_functions_metrics(rendered, name):
     own = {kind: alarms(rendered)[f"{name}{kind}"] for kind in ("Failures", "Late", "Silent")}
     assert all(alarm["Dimensions"] == [{"Name": "FunctionName", "Value": name}] for alarm in own.values())
@@ -256,6 +283,11 @@ def dashboard(**parameters):
     return json.loads(render(**parameters).resources["Overview"]["Properties"]["DashboardBody"])["widgets"]
 
 
+def test_target_followers_silent_alarm_waits_for_five_runs(rendered):
+    alarm = alarms(rendered)["TargetFollowerSilent"]
+    assert alarm["Period"] * int(alarm["EvaluationPeriods"]) == 60 * 5
+
+
 @pytest.mark.parametrize("services", [1, 30])
 def test_the_dashboard_fits_and_nothing_overlaps(services):
     ids = ",".join(f"vpce-svc-{number:017x}" for number in range(services))
@@ -269,13 +301,15 @@ def test_the_dashboard_fits_and_nothing_overlaps(services):
     assert max(y for _, y in taken) < 24, "more than a screen"
 
 
-def test_every_widget_is_valid_for_cloudwatch():
-    for widget in dashboard():
+@pytest.mark.parametrize("parameters", [{}, follow()])
+def test_every_widget_is_valid_for_cloudwatch(parameters):
+    for widget in dashboard(**parameters):
         properties = widget["properties"]
         if widget["type"] == "text":
             assert set(properties) == {"markdown"}
         elif widget["type"] == "alarm":
-            assert set(properties["alarms"]) == {arn("cloudwatch", f"alarm:{name}") for name in alarms(render())}
+            assert set(properties["alarms"]) == {arn("cloudwatch", f"alarm:{name}") for name in
+                                                 alarms(render(**parameters))}
         else:
             assert properties["region"] == REGION
             assert properties["title"]
@@ -297,6 +331,13 @@ def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_metrics()
     written = {name for file in code for name in metric.findall(file.read_text(encoding="utf-8"))}
     assert "HealthyTargets" in written
     assert set(re.findall(r'"PrivatelinkGuard", "(\w+)"', shown)) == written
+
+
+def test_the_dashboard_shows_every_functions_errors():
+    def functions(**parameters):
+        [widget] = [each["properties"] for each in dashboard(**parameters) if "errors and" in json.dumps(each)]
+        return {row[3] for row in widget["metrics"]}
+    assert (functions(), functions(**follow())) == (set(FUNCTIONS), set(ALL_FUNCTIONS))
 
 
 def test_the_dashboard_shows_the_firing_alerts_of_every_function():
@@ -392,8 +433,8 @@ def test_with_an_existing_topic_the_stack_has_none_of_its_own():
     assert not {"AlertTopicStatements", "AlertTopicKeyStatements"} & set(render().outputs)
 
 
-def central_policy(topic, output="AlertTopicStatements"):
-    return json.loads(render(AlertTopicArn=topic).outputs[output]["Value"])
+def central_policy(topic, output="AlertTopicStatements", **parameters):
+    return json.loads(render(AlertTopicArn=topic, **parameters).outputs[output]["Value"])
 
 
 @pytest.mark.parametrize("topic", [NEAR, CENTRALS, FAR])
@@ -415,6 +456,8 @@ def test_the_statements_for_an_existing_topic_allow_the_guard_to_publish_and_no_
     roles = central_policy(topic)[0]["Principal"]["AWS"]
     over = [f"arn:aws:iam::{ACCOUNT}:role/AlarmOverRole"] if topic == CENTRALS else []
     assert roles == [*(f"arn:aws:iam::{ACCOUNT}:role/{name}Role" for name in FUNCTIONS), *over]
+    with_follower = central_policy(topic, **follow())[0]["Principal"]["AWS"]
+    assert set(with_follower) == {*roles, f"arn:aws:iam::{ACCOUNT}:role/TargetFollowerRole"}
     for statement in central_policy(topic):
         assert (statement["Effect"], statement["Resource"]) == ("Allow", topic)
     others = [each for each in central_policy(topic) if each["Action"] != "sns:Publish"]
@@ -475,11 +518,11 @@ def test_the_dashboards_address_is_in_its_partition(region, domain):
 
 
 ENCRYPTED = {"AlertTopic": "KmsMasterKeyId", "NotificationTopic": "KmsMasterKeyId", "DeadLetters": "KmsMasterKeyId",
-             "ConnectionAcceptorLog": "KmsKeyId", "HealthWatcherLog": "KmsKeyId", "DriftWatcherLog": "KmsKeyId"}
+             **{f"{name}Log": "KmsKeyId" for name in ALL_FUNCTIONS}}
 
 
 def test_with_a_key_everything_that_stores_data_uses_it():
-    rendered = render(KmsKeyArn=KEY)
+    rendered = render(KmsKeyArn=KEY, **follow())
     for name, property_name in ENCRYPTED.items():
         assert rendered.resources[name]["Properties"][property_name] == KEY
     assert rendered.resources["StateTable"]["Properties"]["SSESpecification"] == {
@@ -491,7 +534,7 @@ def test_with_a_key_everything_that_stores_data_uses_it():
 
 
 def test_without_a_key_aws_keys_are_used():
-    rendered = render()
+    rendered = render(**follow())
     for name, property_name in ENCRYPTED.items():
         assert property_name not in rendered.resources[name]["Properties"]
     assert "SSESpecification" not in rendered.resources["StateTable"]["Properties"]
@@ -520,8 +563,7 @@ def test_everything_that_stores_data_has_deletion_policies(rendered):
             or name == "AlertTopic"}
     assert kept == {
         "StateTable": ("Delete", "Retain"), "AlertTopic": ("Delete", "Retain"), "DeadLetters": ("Delete", "Delete"),
-        "ConnectionAcceptorLog": ("Delete", "Delete"), "HealthWatcherLog": ("Delete", "Delete"),
-        "DriftWatcherLog": ("Delete", "Delete")}
+        **{f"{name}Log": ("Delete", "Delete") for name in ALL_FUNCTIONS}}
 
 
 def test_no_name_collides_with_another_stack(rendered):
@@ -542,7 +584,7 @@ def test_no_arn_is_limited_to_one_partition():
 
 def test_every_role_has_the_boundary_and_the_path_that_are_given():
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
-    given = {"PermissionsBoundaryArn": boundary, "RolePath": "/network/"}
+    given = {"PermissionsBoundaryArn": boundary, "RolePath": "/network/", **follow()}
     stacks = [render(Heartbeat="weekly", AlertTopicArn=f"arn:aws:sns:eu-central-1:{CENTRAL}:alerts", **given),
               render_chat(**SLACK, **given)]
     roles = [role for stack in stacks for role in stack.of_type("AWS::IAM::Role").values()]
@@ -554,7 +596,8 @@ def test_every_role_has_the_boundary_and_the_path_that_are_given():
 
 def test_logs_stay_only_if_asked_to():
     def policies_with(**given):
-        return {(each["DeletionPolicy"], each["UpdateReplacePolicy"]) for each in render(**given).resources.values()
+        logs = render(**given, **follow()).resources.values()
+        return {(each["DeletionPolicy"], each["UpdateReplacePolicy"]) for each in logs
                 if each["Type"] == "AWS::Logs::LogGroup"}
     assert policies_with() == {("Delete", "Delete")}
     assert policies_with(KeepLogs="yes") == {("RetainExceptOnCreate", "Retain")}
