@@ -13,7 +13,7 @@ use guard_core::alerts::reconcile::{Followed, Report};
 use guard_core::alerts::record::{Items, Partition, follow_states};
 use guard_core::alerts::reuse;
 use guard_core::follow::state::FollowState;
-use guard_core::follow::{FollowStep, Look, decide, notice};
+use guard_core::follow::{Decision, FollowStep, Look, decide, notice};
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, ErrorKind, Hostname, StoredPath, TargetGroup, Topology};
@@ -55,10 +55,19 @@ impl Watcher for TargetFollower {
             tracing::warn!(%group, "not followed: it is not on the path of an endpoint service, or the path was not read");
         }
         let readable = states.iter().filter_map(|(partition, state)| Some((partition, state.as_ref().ok()?)));
-        let looks = readable.flat_map(|(partition, items)| looks(run, reads, (partition, items)));
-        let planned = looks.filter(|(_, _, step)| *step == FollowStep::Change);
-        let targets = planned.filter_map(|(look, state, _)| Some((look.group.arn.clone(), state.plan?)));
-        Plan { targets: targets.collect(), ..Plan::default() }
+        let mut plan = Plan::default();
+        for (look, decided) in readable.flat_map(|(partition, items)| looks(run, reads, (partition, items))) {
+            let group = &look.group.arn;
+            match decided {
+                Ok((FollowState { plan: Some(calls), .. }, FollowStep::Change)) => {
+                    tracing::info!(%group, %calls, "decided");
+                    plan.targets.insert(group.clone(), calls);
+                }
+                Ok((_, step)) => tracing::info!(%group, ?step, "decided"),
+                Err(why) => tracing::warn!(%group, why, "nothing is changed"),
+            }
+        }
+        plan
     }
 
     /// The plan itself.
@@ -89,13 +98,8 @@ fn owner<'a>(group: &Arn, reads: &'a [Read]) -> Option<&'a ServiceId> {
     reads.iter().flat_map(of_read).min()
 }
 
-/// The looks at the groups that the partition owns, each with the state to store and the step. What DNS or ELB does not
-/// prove is only logged: health-watcher reports it.
-fn looks<'a>(
-    run: &Run<'_>,
-    reads: &'a [Read],
-    (partition, items): (&Partition, &Items),
-) -> Vec<(Look<'a>, FollowState, FollowStep)> {
+/// The looks at the groups that the partition owns. What DNS or ELB does not prove, health-watcher reports.
+fn looks<'a>(run: &Run<'_>, reads: &'a [Read], (partition, items): (&Partition, &Items)) -> Vec<(Look<'a>, Decision)> {
     let states = follow_states(items);
     let groups = reads.iter().flat_map(|read| read.topology.load_balancers.values().map(move |it| (read.began, it)));
     let groups = groups.flat_map(|(at, it)| it.target_groups.iter().flatten().map(move |group| (at, group)));
@@ -103,13 +107,7 @@ fn looks<'a>(
     let look = |(at, group): (Timestamp, &'a TargetGroup)| {
         let hostname: &Hostname = group.hostname.as_ref()?.as_ref().ok()?.as_ref()?;
         let look = Look { group, hostname, at, mode: run.settings.policy.follow_hostnames };
-        let decided = decide(states.get(group.arn.as_str()).copied(), look);
-        let group = &group.arn;
-        match &decided {
-            Ok((_, step)) => tracing::info!(%group, ?step, "decided"),
-            Err(why) => tracing::warn!(%group, why, "nothing is changed"),
-        }
-        decided.ok().map(|(state, step)| (look, state, step))
+        Some((look, decide(states.get(group.arn.as_str()).copied(), look)))
     };
     let mut seen = BTreeSet::new();
     owned.filter(|(_, group)| seen.insert(&group.arn)).filter_map(look).collect()
@@ -126,6 +124,7 @@ fn followed(
     // A run that could not store its plan first has made no calls, and says nothing: the next run plans anew.
     let is_made = |group: &Arn| outcome.is_none_or(|outcome| dry_run || outcome.followed.contains(group));
     let looks = looks(run, reads, (partition, items)).into_iter();
+    let looks = looks.filter_map(|(look, decided)| decided.ok().map(|(state, step)| (look, state, step)));
     let looks = looks.filter(|(look, _, step)| *step != FollowStep::Change || is_made(&look.group.arn));
     let followed = |(look, state, step): (Look<'_>, FollowState, FollowStep)| {
         let group = look.group.arn.clone();

@@ -45,6 +45,7 @@ fn notification(event: SnsEvent) -> Option<Trigger> {
 fn scheduled_or_recorded(event: &Value) -> Option<Trigger> {
     match (event["source"].as_str()?, event["detail-type"].as_str()?) {
         ("aws.events", _) => Some(Trigger::Schedule),
+        ("aws.rds", _) => Some(Trigger::Failover),
         (_, "AWS API Call via CloudTrail") => Some(cloudtrail::trigger(&event["detail"])),
         _ => None,
     }
@@ -62,6 +63,7 @@ mod tests {
     #[test]
     fn each_trigger_is_recognised() {
         assert_eq!(parse(&scheduled()), Trigger::Schedule);
+        assert_eq!(parse(&failover()), Trigger::Failover);
         assert_eq!(parse(&json!({"source": "privatelink-guard.heartbeat"})), Trigger::Heartbeat);
         assert_eq!(parse(&json!({"source": "privatelink-guard.test"})), Trigger::Test);
         assert_eq!(parse(&json!({"source": "privatelink-guard.removal"})), Trigger::Removal);
@@ -104,6 +106,15 @@ mod tests {
         assert_eq!(change.source_ip_address, "??ok??http://x??");
     }
 
+    /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-cloud-watch-events.html>
+    fn failover() -> Value {
+        json!({
+            "source": "aws.rds",
+            "detail-type": "RDS DB Instance Event",
+            "detail": {"EventCategories": ["failover"], "SourceIdentifier": "db", "EventID": "RDS-EVENT-0049"},
+        })
+    }
+
     /// Events that AWS could send, with any text in their fields, each with its kind.
     fn events() -> impl Strategy<Value = (&'static str, Value)> {
         let text = ".{0,20}";
@@ -124,6 +135,7 @@ mod tests {
         fn every_aws_event_is_recognised((kind, event) in events()) {
             let recognised = match parse(&event) {
                 Trigger::Schedule => "schedule",
+                Trigger::Failover => "failover",
                 Trigger::Notification { .. } => "notification",
                 Trigger::Change(_) => "change",
                 Trigger::Heartbeat => "heartbeat",

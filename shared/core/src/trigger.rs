@@ -25,6 +25,8 @@ pub enum Trigger {
     Change(Change),
     /// A call that CloudTrail recorded and AWS refused: nothing changed, so there is nothing to do.
     Refused,
+    /// RDS reported a failover: its hostname may have other addresses.
+    Failover,
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
     Test,
@@ -167,7 +169,13 @@ impl Trigger {
                 let at: Timestamp = change.event_time.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
             }
-            Self::Schedule | Self::Refused | Self::Heartbeat | Self::Test | Self::Removal | Self::Unrecognised => None,
+            Self::Schedule
+            | Self::Failover
+            | Self::Refused
+            | Self::Heartbeat
+            | Self::Test
+            | Self::Removal
+            | Self::Unrecognised => None,
         }
     }
 }
@@ -176,6 +184,7 @@ impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Schedule => f.write_str("schedule"),
+            Self::Failover => f.write_str("failover that RDS reported"),
             Self::Heartbeat => f.write_str("heartbeat schedule"),
             Self::Test => f.write_str("request for test messages"),
             Self::Removal => f.write_str("request for the last message"),
@@ -209,12 +218,14 @@ mod tests {
 
     #[test]
     fn another_run_covers_only_notifications_and_changes() {
+        use Trigger::{Failover, Heartbeat, Removal, Schedule, Test, Unrecognised};
+
         let notification = Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions: Vec::new() };
         assert_eq!(notification.event(), Some(("m-1", at(8, 0))));
         let change = Change { id: "c-1".to_owned(), event_time: "2026-03-14T07:59:59Z".to_owned(), ..change() };
         assert_eq!(Trigger::Change(change.clone()).event(), Some(("c-1", at(8, 0))), "within the second after");
         assert_eq!(Trigger::Change(Change { event_time: "soon".to_owned(), ..change }).event(), None);
-        for always in [Trigger::Schedule, Trigger::Heartbeat, Trigger::Test, Trigger::Removal, Trigger::Unrecognised] {
+        for always in [Schedule, Failover, Heartbeat, Test, Removal, Unrecognised] {
             assert_eq!(always.event(), None, "{always}");
         }
     }

@@ -40,11 +40,12 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 
 /// The status; `None` for a group without the tag, or without addresses as targets.
 fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
+    let is_to_follow = context.policy.follow_target_groups.contains(&group.arn);
     if group.kind != TargetKind::Ip {
-        return None;
+        return is_to_follow.then(|| cannot_follow(group, ("its targets are not addresses", TAKE_OUT), context));
     }
     match known(group.hostname.as_ref()) {
-        Ok(None) if context.policy.follow_target_groups.contains(&group.arn) => Some(untagged(group, context)),
+        Ok(None) if is_to_follow => Some(cannot_follow(group, ("it has no hostname", TAG_OR_TAKE_OUT), context)),
         Ok(None) => None,
         Ok(Some(hostname)) => Some(judge(group, hostname, context).unwrap_or_else(Status::from)),
         Err(why) => Some(why.into()),
@@ -156,18 +157,19 @@ fn left_to_the_guard(group: &TargetGroup, missing: &[IpAddr], context: CheckCont
     Remedy::nothing(action, context.region.target_group(&group.arn))
 }
 
-/// A group that the guard follows, and that has no hostname to follow.
-fn untagged(group: &TargetGroup, context: CheckContext<'_>) -> Status {
+const TAG_OR_TAKE_OUT: &str = "Add the tag privatelink-guard:hostname with the hostname of its targets to the target group, \
+                               or take the group out of the stack's parameter FollowTargetGroups.";
+
+const TAKE_OUT: &str = "Take the target group out of the stack's parameter FollowTargetGroups, or use one of the target \
+                        type ip instead: a group's type cannot be changed.";
+
+/// A group that the guard is to follow, and cannot.
+fn cannot_follow(group: &TargetGroup, (why, action): (&str, &str), context: CheckContext<'_>) -> Status {
     Status::fail(Finding::new(
         Severity::Warning,
-        format!("{} is to be followed, and has no hostname", group.name()),
+        format!("{} is to be followed, but {why}", group.name()),
         "After a failover, dbt's connections would go to the old address: the guard does not know the new one.",
-        Remedy::new(
-            "Add the tag privatelink-guard:hostname with the hostname of its targets to the target group, or take the group out \
-             of the stack's parameter FollowTargetGroups.",
-            None,
-            context.region.target_group(&group.arn),
-        ),
+        Remedy::new(action, None, context.region.target_group(&group.arn)),
     ))
 }
 
@@ -504,7 +506,17 @@ mod tests {
         let variables = [("FOLLOW_HOSTNAMES", "replace"), ("FOLLOW_TARGET_GROUPS", group.arn.as_str())];
         let topology = topology(endpoint_service(), [load_balancer("pg", vec![group.clone()])]);
         let status = with_policy(&topology, &settings(&variables).policy, |context| only_status(evaluate(context)));
-        assert_eq!(failure(status).unwrap().severity, Severity::Warning);
+        assert_eq!(failure(status).unwrap().summary, "pg is to be followed, but it has no hostname");
+    }
+
+    #[test]
+    fn a_group_to_follow_must_have_addresses_as_targets() {
+        let group = TargetGroup { kind: TargetKind::Instance, ..target_group("pg") };
+        let variables = [("FOLLOW_HOSTNAMES", "replace"), ("FOLLOW_TARGET_GROUPS", group.arn.as_str())];
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![group.clone()])]);
+        let status = with_policy(&topology, &settings(&variables).policy, |context| only_status(evaluate(context)));
+        assert_eq!(failure(status).unwrap().summary, "pg is to be followed, but its targets are not addresses");
+        assert!(with_context(&topology, evaluate).is_empty(), "unless it is to be followed");
     }
 
     #[test]
@@ -516,6 +528,8 @@ mod tests {
             let reader = Hostname { name: rds(kind), ..hostname(Ok(vec!["10.0.0.2"])) };
             assert!(unknown(reader), "{kind}: some of several at a time");
         }
+        let china = "db.proxy-abc.rds.cn-north-1.amazonaws.com.cn".to_owned();
+        assert!(unknown(Hostname { name: china, ..hostname(Ok(vec!["10.0.0.2"])) }));
         let own = Hostname { name: "db.proxy-1.example.com".to_owned(), ..hostname(Ok(vec!["10.0.0.2"])) };
         assert!(!unknown(own), "no name of RDS's");
         assert!(unknown(hostname(Ok(vec![]))));

@@ -63,12 +63,12 @@ pub enum FollowStep {
     Change,
 }
 
-/// Decides on one look at a group. Returns the state to store, which holds the plan if the step is
-/// [`FollowStep::Change`].
-///
-/// # Errors
-/// The reason why DNS or ELB does not prove what the targets should be. Then nothing is stored or changed.
-pub fn decide(before: Option<&FollowState>, look: Look<'_>) -> Result<(FollowState, FollowStep), String> {
+/// The state to store, which holds the plan if the step is [`FollowStep::Change`]; or the reason why DNS or ELB does not
+/// prove what the targets should be. Then nothing is stored or changed.
+pub type Decision = Result<(FollowState, FollowStep), String>;
+
+/// Decides on one look at a group.
+pub fn decide(before: Option<&FollowState>, look: Look<'_>) -> Decision {
     let wanted = look.hostname.wanted()?;
     let targets = Targets::read(look.group)?;
     // A time ahead of this clock says nothing: the state is lost, and takes a second look-up.
@@ -91,7 +91,7 @@ pub fn decide(before: Option<&FollowState>, look: Look<'_>) -> Result<(FollowSta
 }
 
 /// Follows the confirmed answer.
-fn follow(mut state: FollowState, look: Look<'_>, targets: &Targets<'_>) -> Result<(FollowState, FollowStep), String> {
+fn follow(mut state: FollowState, look: Look<'_>, targets: &Targets<'_>) -> Decision {
     let wanted = state.answer.clone();
     let missing: Vec<IpAddr> = wanted.difference(&targets.addresses).copied().collect();
     let others = targets.except(&wanted);

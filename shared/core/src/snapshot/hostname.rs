@@ -95,6 +95,9 @@ impl Hostname {
     }
 
     fn is_of_rds(&self) -> bool {
-        self.name.to_ascii_lowercase().contains(".rds.amazonaws.com")
+        let name = self.name.to_ascii_lowercase();
+        // In China the Region stands in between: …rds.cn-north-1.amazonaws.com.cn
+        // https://docs.aws.amazon.com/general/latest/gr/rds-service.html
+        name.contains(".rds.") && name.contains(".amazonaws.com")
     }
 }
