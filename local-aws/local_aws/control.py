@@ -34,6 +34,8 @@ def _add_disturbances(command):
     fault.add_argument("--status", type=int)
     fault.add_argument("--times", type=int, help="default: until cleared")
     fault.add_argument("--unsuccessful", metavar="CODE", help="the call succeeds, with its items under Unsuccessful")
+    fault.add_argument("--lost", action="store_true", help="the calls are made, and their answers do not arrive")
+    fault.add_argument("--resource", metavar="ARN", help="only calls with this parameter")
     fault.add_argument("--clear", action="store_true", help="end all faults")
 
     answer = command("answer", "let the answers to a Describe call have another value, or leave it out")

@@ -64,7 +64,8 @@ def install():
         started, now = time.monotonic(), clock.iso()
         error = limits.take(account, region, prefix, action, form)
         await asyncio.sleep(delays.of_answer(named))
-        error = error or faults.take(named)
+        arns = _arns(form)
+        error = error or faults.take(named, arns)
         if error:
             _, answer_headers, answer = iam_actions.access_denied_response(
                 service, named, principal, request_id, error_code=error.code, message=error.message, headers=headers)
@@ -75,7 +76,7 @@ def install():
         with _lock:
             _requests.append({
                 "n": len(_requests) + 1, "time": now, "principal": principal, "service": prefix, "action": action,
-                "resources": [resource] if resource != "*" else [], "arns": _arns(form), "error": code,
+                "resources": [resource] if resource != "*" else [], "arns": arns, "error": code,
                 "duration_ms": round((time.monotonic() - started) * 1000, 1)})
         if cloudtrail_events.is_recorded(service, action):
             try:
@@ -83,6 +84,8 @@ def install():
                 cloudtrail_events.record(service, action, request, headers, query, response[2], code, request_id)
             except Exception:
                 log.exception("no CloudTrail event for %s", named)
+        if faults.take_lost(named, arns):
+            await asyncio.sleep(faults.LOST)
         return response
 
     app._dispatch_service_request = logged_dispatch

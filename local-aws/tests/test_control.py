@@ -174,6 +174,19 @@ def test_a_fault_can_fail_the_items_of_a_call(aws, provider, connect):
     assert provider.ec2.accept_vpc_endpoint_connections(**decide)["Unsuccessful"] == []
 
 
+def test_a_call_on_one_resource_can_lose_its_answer(aws, provider):
+    other = provider.elb.create_target_group(Name="other", Protocol="TCP", Port=1, VpcId=provider.vpc, TargetType="ip")
+    other = other["TargetGroups"][0]["TargetGroupArn"]
+    action = "elasticloadbalancing:RegisterTargets"
+    aws.control("fault", action=action, resource=provider.target_group, lost=True)
+    targets = [{"Id": "172.31.0.10"}]
+    provider.elb.register_targets(TargetGroupArn=other, Targets=targets)
+    register = f"elbv2 register-targets --target-group-arn {provider.target_group} --targets Id=172.31.0.10"
+    assert "Read timeout" in aws.cli(*register.split(), "--cli-read-timeout", "1", succeeds=False)
+    for group in (provider.target_group, other):
+        assert len(provider.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]) == 1
+
+
 def test_the_list_of_connections_can_lag_behind(aws, provider, connect):
     """For a second after each change, the provider's list shows the previous state; the consumer sees the change at
     once.

@@ -15,7 +15,7 @@ pub fn run(aws: &LocalAws, caller: &Caller, arguments: &[&str]) -> Result<Output
 /// The command with these credentials.
 pub fn command(aws: &LocalAws, caller: &Caller) -> Result<Command> {
     let mut command = aws.with_environment(Command::new(built("privatelink-guard")?), caller);
-    command.env("AWS_REGION", crate::REGION);
+    command.env("AWS_REGION", crate::REGION).envs(aws.resolver());
     Ok(command)
 }
 

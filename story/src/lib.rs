@@ -7,6 +7,7 @@ mod aws_cli;
 pub mod chapters;
 pub mod command;
 pub mod company;
+pub mod database;
 pub mod demo;
 pub mod inbox;
 pub mod local_aws;

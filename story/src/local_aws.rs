@@ -1,6 +1,6 @@
 //! The local AWS as a process, and the AWS CLI with any caller's credentials.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -47,6 +47,8 @@ pub struct LocalAws {
     server: Child,
     /// Stops the server as soon as its standard input closes. `None`: the server keeps running.
     stopper: Option<Child>,
+    /// The variables of a process whose resolver asks this AWS's DNS.
+    resolver: BTreeMap<String, String>,
 }
 
 impl LocalAws {
@@ -57,7 +59,9 @@ impl LocalAws {
             .args(["-m", "local_aws", "serve", "--account", COMPANY, "--region", REGION])
             .args(["--minute", &minute.to_string()])
             .env("PYTHONPATH", top().join("local-aws"));
-        Self::serve(server)
+        let mut aws = Self::serve(server)?;
+        aws.resolver = serde_json::from_value(aws.control("dns", &json!({}))?["environment"].take())?;
+        Ok(aws)
     }
 
     /// Starts moto instead: an independent emulator, without control commands.
@@ -83,7 +87,7 @@ impl LocalAws {
             .spawn()?;
         // The server takes a free port itself; a port found free here could be taken before the server starts.
         let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
-        let aws = Self { port: port.unwrap_or_default(), server, stopper: Some(stopper) };
+        let aws = Self { port: port.unwrap_or_default(), server, stopper: Some(stopper), resolver: BTreeMap::new() };
         ensure!(line.contains("ready") && port.is_some(), "it did not become ready: {line}");
         Ok(aws)
     }
@@ -136,6 +140,24 @@ impl LocalAws {
         let (head, answer) = response.split_once("\r\n\r\n").context("an HTTP response")?;
         ensure!(head.split(' ').nth(1) == Some("200"), "{command} {arguments}: {answer}");
         serde_json::from_str(answer).context("the answer is JSON")
+    }
+
+    /// The variables of a process whose resolver asks this AWS's DNS.
+    pub fn resolver(&self) -> &BTreeMap<String, String> {
+        &self.resolver
+    }
+
+    /// The IPv4 addresses for which a name stands in this AWS's DNS.
+    pub fn resolve(&self, name: &str) -> Result<Vec<String>> {
+        let found = Command::new("getent").args(["ahostsv4", name]).envs(&self.resolver).output()?;
+        let found = String::from_utf8(found.stdout)?;
+        let addresses: BTreeSet<&str> = found.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        Ok(addresses.into_iter().map(ToOwned::to_owned).collect())
+    }
+
+    /// Lets DNS answer with these addresses for a name, or fail: `nxdomain`, `empty`.
+    pub fn answer_dns(&self, name: &str, answer: &[&str]) -> Result<()> {
+        self.control("dns", &json!({"name": name, "answer": answer})).map(drop)
     }
 
     /// Makes calls of an action fail with this error, until [`LocalAws::clear_faults`].

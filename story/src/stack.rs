@@ -26,11 +26,17 @@ pub enum GuardFunction {
     HealthWatcher,
     /// Watches configuration drift.
     DriftWatcher,
+    /// Makes targets the addresses of their hostname; only in stacks whose parameter `FollowHostnames` is not `never`.
+    TargetFollower,
 }
 
 impl GuardFunction {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::ConnectionAcceptor, Self::HealthWatcher, Self::DriftWatcher];
+    pub const ALL: [Self; 4] =
+        [Self::ConnectionAcceptor, Self::HealthWatcher, Self::DriftWatcher, Self::TargetFollower];
+
+    /// Those that every stack has.
+    pub const ALWAYS: [Self; 3] = [Self::ConnectionAcceptor, Self::HealthWatcher, Self::DriftWatcher];
 
     /// The function's logical id in the template.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +44,7 @@ impl GuardFunction {
             Self::ConnectionAcceptor => "ConnectionAcceptor",
             Self::HealthWatcher => "HealthWatcher",
             Self::DriftWatcher => "DriftWatcher",
+            Self::TargetFollower => "TargetFollower",
         }
     }
 
@@ -47,6 +54,7 @@ impl GuardFunction {
             Self::ConnectionAcceptor => "connection-acceptor",
             Self::HealthWatcher => "health-watcher",
             Self::DriftWatcher => "drift-watcher",
+            Self::TargetFollower => "target-follower",
         }
     }
 }

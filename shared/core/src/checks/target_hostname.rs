@@ -74,6 +74,9 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
     let none_is_right = wanted.is_disjoint(&registered);
     let follower = follower(group, &missing, context);
     let is_stopped = follower == Follower::Stopped;
+    let not_followed = follower.reason();
+    // People who were told to do nothing hear of it anew.
+    let left_to_people = not_followed.is_some().then(|| "not followed any more".to_owned());
     let parts = missing.iter().map(|address| format!("missing: {address}"));
     let remedy = match follower {
         Follower::Acts => left_to_the_guard(group, &missing, context),
@@ -96,8 +99,8 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
             },
             remedy,
         )
-        .with_evidence(evidence(group, hostname, (&registered, &wanted), follower.reason()))
-        .with_parts(parts.chain(is_stopped.then(|| "not followed any more".to_owned())))
+        .with_evidence(evidence(group, hostname, (&registered, &wanted), not_followed))
+        .with_parts(parts.chain(left_to_people))
         .stopping_dbt(none_is_right),
     ))
 }
@@ -117,7 +120,7 @@ enum Follower {
 
 impl Follower {
     /// The reason why it leaves the difference to people, although it follows the group.
-    fn reason(self) -> Option<String> {
+    fn reason(&self) -> Option<String> {
         match self {
             Self::Acts | Self::IsAbsent => None,
             Self::Stopped => Some(
@@ -482,6 +485,7 @@ mod tests {
             let finding = followed(vec![target(1, "unhealthy")], "replace", "false", Some(&state));
             assert!(finding.evidence.iter().any(|line| line.contains(words)), "{words}: {finding:?}");
             assert!(finding.remedy.command.is_some());
+            assert_eq!(finding.parts.len(), 2, "a part of its own, which is news");
             finding
         };
         says(
@@ -493,11 +497,7 @@ mod tests {
             "somebody deregistered the address twice",
         );
         let stopped = says(FollowState { stopped: true, ..state() }, "the same addresses for an hour");
-        assert_eq!(
-            (stopped.severity, stopped.parts.len()),
-            (Severity::Critical, 2),
-            "a part of its own, which is news"
-        );
+        assert_eq!(stopped.severity, Severity::Critical);
     }
 
     #[test]
