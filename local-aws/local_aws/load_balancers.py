@@ -9,7 +9,7 @@ import secrets
 from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import acm, alb, ec2
 
-from . import certificates, clock, vpcs
+from . import certificates, clock, dns, network_interfaces, vpcs
 from .paging import elb_page
 from .wire import ELB, ApiError, UseMinistack
 
@@ -95,7 +95,20 @@ def create_load_balancer(request):
         balancer[ENFORCE] = "on"  # the default of a Network Load Balancer with security groups
     alb._tags[arn] = request.get("Tags", [])
     alb._lb_attrs[arn] = _attributes(APPLICATION_ATTRIBUTES if kind == "application" else LOAD_BALANCER_ATTRIBUTES)
+    network_interfaces.of_load_balancer(balancer)  # DNS has their addresses
     return {"LoadBalancers": [load_balancer_view(balancer)]}
+
+
+def _answer(name):
+    """What the DNS name of an internal load balancer stands for, from everywhere: the addresses of its interfaces.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/how-elastic-load-balancing-works.html
+    """
+    for _, balancer in alb._lbs.all_items():
+        if balancer.get("Scheme") == "internal" and balancer["DNSName"].lower() == name:
+            interfaces = balancer["NetworkInterfaces"]
+            return dns.Answer([interfaces[subnet]["PrivateIpAddress"] for subnet in balancer["Subnets"]
+                               if subnet in interfaces])
+    return None
 
 
 _IN_ARN = {"network": "net", "gateway": "gwy", "application": "app"}
@@ -656,6 +669,8 @@ def renderer(shape, view):
 
 def install():
     """Make ministack's remaining actions read and render these resources by the service model too."""
+    dns.sources.append(_answer)
+
     def parse_actions(form, prefix="DefaultActions"):
         operation, member = {"DefaultActions": ("ModifyListener", "DefaultActions"),
                              "Actions": ("ModifyRule", "Actions")}[prefix]

@@ -77,7 +77,7 @@ def of_instance(instance_id):
     return sorted(attached, key=lambda interface: interface["Attachment"]["DeviceIndex"])
 
 
-def _of_load_balancer(balancer):
+def of_load_balancer(balancer):
     """The interfaces that ELB creates, with the description `ELB net/NAME/ID`. Their addresses do not change.
 
     An attribute of the load balancer sets their number of secondary addresses:
@@ -158,7 +158,7 @@ def all_views():
     rows = [_view(interface, interface.get("Groups") or [], interface.get("RequesterId"))
             for interface in ec2._network_interfaces.values()]
     return rows + [row for balancer in alb._lbs.values() if balancer["Type"] == "network"
-                   for row in _of_load_balancer(balancer)]
+                   for row in of_load_balancer(balancer)]
 
 
 def _not_found(interface_id):

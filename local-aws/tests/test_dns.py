@@ -69,6 +69,18 @@ def test_a_silent_server_keeps_the_resolver_waiting(aws, resolve, name):
     asking.wait()
 
 
+def test_the_name_of_an_internal_load_balancer_stands_for_its_addresses(aws, provider, resolve):
+    [balancer] = provider.elb.describe_load_balancers(LoadBalancerArns=[provider.load_balancer])["LoadBalancers"]
+    description = f"ELB {provider.load_balancer.split(':loadbalancer/')[1]}"
+    interfaces = provider.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [description]}])
+    addresses = [each["PrivateIpAddress"] for each in interfaces["NetworkInterfaces"]]
+    assert addresses
+    assert sorted(resolve(balancer["DNSName"])) == sorted(addresses)
+    subnets = [interfaces["NetworkInterfaces"][0]["SubnetId"]]
+    [facing] = provider.elb.create_load_balancer(Name="facing", Type="network", Subnets=subnets)["LoadBalancers"]
+    assert resolve(facing["DNSName"]) == socket.EAI_NONAME, "public addresses, unknown here"
+
+
 def test_addresses_in_turn_come_one_at_a_time(aws, resolve, name):
     aws.control("dns", name=name, answer=["10.0.0.7", "10.0.0.8"], in_turn=True)
     assert [resolve(name) for _ in range(3)] == [["10.0.0.7"], ["10.0.0.8"], ["10.0.0.7"]]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod assumptions;
 pub mod figures;
+pub mod following;
 pub mod markdown;
 pub mod mask;
 pub mod plan;
@@ -149,7 +150,7 @@ fn remove(accounts: &Accounts, names: &Names, terminal: &Terminal) -> (Vec<Remov
 /// The chapters before the scene is known. Each needs the one before it.
 const SET_UP: [Chapter; 3] = [steps::SERVICE, steps::GUARD, steps::NETWORKS];
 
-const CHAPTERS: [Chapter; 23] = [
+const CHAPTERS: [Chapter; 24] = [
     connections::WAITING,
     connections::DBT_REQUESTS,
     steps::NOTIFICATION,
@@ -168,6 +169,7 @@ const CHAPTERS: [Chapter; 23] = [
     connections::OTHER_CUSTOMER_REQUESTS,
     connections::DBT_LEAVES,
     connections::OTHER_CUSTOMER_IS_REJECTED,
+    following::FOLLOWS,
     steps::TEST_MESSAGE,
     steps::DEAD_LETTERS,
     steps::ALARMS,

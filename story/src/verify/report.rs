@@ -14,14 +14,14 @@ use super::figures::Figures;
 use super::markdown;
 use super::mask::Mask;
 use super::profiles::{Profiles, QueueEvent};
-use super::steps;
 use super::teardown::{Left, Removal};
+use super::{following, steps};
 use crate::chapters::{connections, health, settings};
 use crate::outcome::{ChapterOutcome, ChapterResult};
 use crate::stage::Party;
 
 /// The statements of docs/verify.md about AWS, each with the chapters that prove it.
-pub const STATEMENTS: [(&str, &[&str]); 7] = [
+pub const STATEMENTS: [(&str, &[&str]); 8] = [
     (
         "EC2 sends connection notifications, and the guard accepts dbt's request within seconds.",
         &[connections::DBT_REQUESTS.title, steps::NOTIFICATION.title],
@@ -53,6 +53,10 @@ pub const STATEMENTS: [(&str, &[&str]); 7] = [
         ],
     ),
     (
+        "The addresses of a hostname become the targets of a group, and others are deregistered once these are healthy.",
+        &[following::FOLLOWS.title],
+    ),
+    (
         "The stack deploys and rings no alarm, its roles may do what the functions do, and its alerts reach the subscribers of a topic.",
         &[steps::GUARD.title, steps::TEST_MESSAGE.title, steps::DEAD_LETTERS.title, steps::ALARMS.title],
     ),
@@ -61,8 +65,8 @@ pub const STATEMENTS: [(&str, &[&str]); 7] = [
 
 /// Features that no run of `make verify` can prove.
 pub const NOT_PROVED: &str = "Slack, Teams and email subscriptions, customer managed keys, rejecting untrusted \
-                              requests, enforcing cross-zone, instances and IP addresses as targets, network ACLs, \
-                              certificates, arm64, real traffic, and dbt's own side are not part of it.";
+                              requests, enforcing cross-zone, instances as targets, network ACLs, certificates, a \
+                              database's failover, arm64, real traffic, and dbt's own side are not part of it.";
 
 /// A finished run.
 pub struct VerifyReport<'a> {

@@ -53,20 +53,7 @@ pub const GUARD: Chapter = Chapter {
     expected: "deployed by make deploy",
     play: |run| {
         let stage = Profiles::of(run)?;
-        let (provider, name, functions) =
-            (stage.account(Party::Provider)?, stage.names.guard(), stage.functions.as_str());
-        let parameters = parameters(stage)?;
-        run.step("make deploy", &[format!("make deploy STACK={name} PREBUILT={functions} SET=\"{parameters}\"")]);
-        let settings = [
-            ("STACK", name.clone()),
-            ("SET", parameters),
-            ("TAGS", format!("{}={}", stacks::TAG, stage.names.run)),
-            ("BUCKET", stage.output(Party::Provider, "Bucket")?),
-            ("PREBUILT", functions.to_owned()),
-        ];
-        provider.deploy(&settings, &stage.folder.join("deploy.log"), || stage.is_interrupted())?;
-        let guard = stacks::of_run(provider, &stage.names, &name)?.context("the guard's stack exists")?;
-        stage.add_outputs(Party::Provider, guard.outputs);
+        deploy(run, &parameters(stage)?)?;
         run.step("a queue subscribes to the topic to which EC2 sends its connection notifications", &[]);
         let topic = stage.output(Party::Provider, "NotificationTopicArn")?;
         let queue = stage.output(Party::Provider, "EventQueueArn")?;
@@ -75,7 +62,25 @@ pub const GUARD: Chapter = Chapter {
     },
 };
 
-/// The guard's parameters: every feature on, at the highest speed.
+/// Deploys the guard, or changes these parameters of it.
+pub fn deploy(run: &mut ChapterRun<'_>, parameters: &str) -> Result<()> {
+    let stage = Profiles::of(run)?;
+    let (provider, name, functions) = (stage.account(Party::Provider)?, stage.names.guard(), stage.functions.as_str());
+    run.step("make deploy", &[format!("make deploy STACK={name} PREBUILT={functions} SET=\"{parameters}\"")]);
+    let settings = [
+        ("STACK", name.clone()),
+        ("SET", parameters.to_owned()),
+        ("TAGS", format!("{}={}", stacks::TAG, stage.names.run)),
+        ("BUCKET", stage.output(Party::Provider, "Bucket")?),
+        ("PREBUILT", functions.to_owned()),
+    ];
+    provider.deploy(&settings, &stage.folder.join("deploy.log"), || stage.is_interrupted())?;
+    let guard = stacks::of_run(provider, &stage.names, &name)?.context("the guard's stack exists")?;
+    stage.add_outputs(Party::Provider, guard.outputs);
+    Ok(())
+}
+
+/// The guard's parameters: every feature on that needs no other chapter, at the highest speed.
 fn parameters(stage: &Profiles) -> Result<String> {
     let output = |key: &str| stage.output(Party::Provider, key);
     let consumer = stage.account(Party::Consumer)?;
@@ -272,12 +277,14 @@ fn is_of_the_test_message(item: &Value) -> bool {
 /// The figures, from Lambda's reports in the functions' logs and from CloudWatch.
 pub const FIGURES: Chapter = Chapter {
     title: "the functions' own figures",
-    expected: "every function has run, and no run has failed",
+    expected: "every deployed function has run, and no run has failed",
     play: |run| {
         let stage = Profiles::of(run)?;
         let mut failed = Vec::new();
         for function in GuardFunction::ALL {
-            let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()))?;
+            let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()));
+            // target-follower is there only if its chapter has deployed it.
+            let Ok(name) = name else { continue };
             let figures = of_function(run, stage, function)?;
             let counted = counted(run, &name)?;
             run.note(function.as_str(), format!("{}; CloudWatch counts {counted} so far", figures.line()));
