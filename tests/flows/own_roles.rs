@@ -5,31 +5,42 @@ use serde_json::{Value, json};
 use story::company::{Company, TARGETS, describe_attributes, is_cross_zone_on};
 use story::local_aws::{Caller, LocalAws, eventually, list, quoted, text};
 use story::mail::Mailbox;
-use story::stack::{self, GuardStack};
+use story::stack::{self, GuardFunction, GuardStack};
 use story::{COMPANY, REGION, UNTRUSTED, command};
 
 /// The roles, as the command and as the template's parameters name them.
-const ROLES: [(&str, &str); 5] = [
+const ROLES: [(&str, &str); 6] = [
     ("connection-acceptor", "ConnectionAcceptorRoleArn"),
     ("health-watcher", "HealthWatcherRoleArn"),
     ("drift-watcher", "DriftWatcherRoleArn"),
+    ("target-follower", "TargetFollowerRoleArn"),
     ("schedules", "ScheduleRoleArn"),
     ("chat", "ChatRoleArn"),
 ];
 
 /// The parameters that the roles' policies depend on.
-const SETTINGS: [(&str, &str); 3] = [("UntrustedRequests", "reject"), ("CrossZone", "enforce"), ("DryRun", "false")];
+fn settings(company: &Company) -> [(&'static str, &str); 6] {
+    [
+        ("EndpointServiceIds", &company.service),
+        ("UntrustedRequests", "reject"),
+        ("CrossZone", "enforce"),
+        ("FollowHostnames", "replace"),
+        ("FollowTargetGroups", &company.target_group),
+        ("DryRun", "false"),
+    ]
+}
 
 #[test]
 fn roles_with_the_printed_policies_are_all_the_guard_needs() -> Result<()> {
     let aws = LocalAws::start(2)?;
     let company = Company::set_up(&aws, "postgres")?;
     stack::build(&aws)?;
-    let roles = ROLES.map(|(role, parameter)| create_role(&aws, role, &company.service).map(|arn| (parameter, arn)));
+    let roles = ROLES.map(|(role, parameter)| create_role(&aws, role, &company).map(|arn| (parameter, arn)));
     let roles = roles.into_iter().collect::<Result<Vec<_>>>()?;
     let given = roles.iter().map(|(parameter, arn)| (*parameter, arn.as_str()));
     let before = in_iam(&aws)?;
-    GuardStack::deploy(&aws, "guard", &[&company.service], &SETTINGS.into_iter().chain(given).collect::<Vec<_>>())?;
+    let parameters: Vec<_> = settings(&company).into_iter().skip(1).chain(given).collect();
+    GuardStack::deploy(&aws, "guard", &[&company.service], &parameters)?;
     ensure!(in_iam(&aws)? == before, "the stack creates nothing in IAM: {:?}", in_iam(&aws)?);
 
     let mailbox = Mailbox::from_the_start(&aws);
@@ -45,30 +56,32 @@ fn roles_with_the_printed_policies_are_all_the_guard_needs() -> Result<()> {
     })?;
     company.set_health(&aws, TARGETS[0], "unhealthy")?;
     mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
+    company.tag_target_group(&aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.99")?;
+    mailbox.wait("[NOTICE]", "registering 172.31.0.99:5432 in postgres")?;
+    mailbox.wait("[NOTICE]", "deregistering ")?;
     ensure_schedules_start_every_function(&aws)?;
     ensure_nothing_was_denied(&aws)?;
     // Of a deployed stack, the command reads the parameters.
     let deployed = policy(&aws, &["--role", "drift-watcher", "--stack", "guard"])?;
-    ensure!(deployed == printed(&aws, "drift-watcher", &company.service, &[])?, "{deployed:#}");
+    ensure!(deployed == printed(&aws, "drift-watcher", &company, &[])?, "{deployed:#}");
     Ok(())
 }
 
 /// Creates a role in a folder of the security team's, with what the command prints before the stack is deployed.
-fn create_role(aws: &LocalAws, role: &str, service: &str) -> Result<String> {
+fn create_role(aws: &LocalAws, role: &str, company: &Company) -> Result<String> {
     let root = Caller::root(COMPANY);
     let name = format!("guard-{role}");
     let create = format!("iam create-role --role-name {name} --path /security/ --assume-role-policy-document");
-    let created = aws.aws(&root, &format!("{create} {}", quoted(&printed(aws, role, service, &["--trust"])?)))?;
+    let created = aws.aws(&root, &format!("{create} {}", quoted(&printed(aws, role, company, &["--trust"])?)))?;
     if role != "chat" {
         let put = format!("iam put-role-policy --role-name {name} --policy-name guard --policy-document");
-        aws.aws(&root, &format!("{put} {}", quoted(&printed(aws, role, service, &[])?)))?;
+        aws.aws(&root, &format!("{put} {}", quoted(&printed(aws, role, company, &[])?)))?;
     }
     text(&created, "/Role/Arn")
 }
 
-fn printed(aws: &LocalAws, role: &str, service: &str, flags: &[&str]) -> Result<Value> {
-    let settings = SETTINGS.into_iter().chain([("EndpointServiceIds", service)]);
-    let settings: Vec<String> = settings.map(|(name, value)| format!("--set={name}={value}")).collect();
+fn printed(aws: &LocalAws, role: &str, company: &Company, flags: &[&str]) -> Result<Value> {
+    let settings = settings(company).map(|(name, value)| format!("--set={name}={value}"));
     let place = ["--role", role, "--stack", "guard", "--account", COMPANY, "--region", REGION];
     let arguments = place.into_iter().chain(flags.iter().copied()).chain(settings.iter().map(String::as_str));
     policy(aws, &arguments.collect::<Vec<_>>())
@@ -98,7 +111,7 @@ fn ensure_schedules_start_every_function(aws: &LocalAws) -> Result<()> {
                 function.contains(name) && run["trigger"] == "schedule" && run["ok"] == true
             })
         };
-        Ok(["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"].into_iter().all(succeeded).then_some(()))
+        Ok(GuardFunction::ALL.map(GuardFunction::as_str).into_iter().all(succeeded).then_some(()))
     })
 }
 

@@ -1,12 +1,13 @@
-//! The guard with permission for every change: UntrustedRequests=reject and CrossZone=enforce.
+//! The guard with permission for every change: UntrustedRequests=reject, CrossZone=enforce, FollowHostnames=replace.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use story::company::{Company, describe_attributes, is_cross_zone_on};
-use story::local_aws::{Caller, LocalAws, eventually, text};
+use story::company::{Company, TARGETS, describe_attributes, is_cross_zone_on};
+use story::database::NamedGroup;
+use story::local_aws::{Caller, LocalAws, eventually, list, text};
 use story::mail::Mailbox;
 use story::stack::{self, GuardFunction, GuardStack};
 use story::top;
@@ -14,6 +15,9 @@ use story::{COMPANY, REGION, UNTRUSTED};
 
 use crate::api_calls;
 use crate::path::PathItem;
+
+/// The address that is to become the target of the followed group.
+const WANTED: &str = "172.31.0.99";
 
 /// One flow, since its last step compares the permissions with the calls of all steps.
 #[test]
@@ -25,11 +29,12 @@ fn the_strict_guard_uses_every_permission_it_has() -> Result<()> {
     strict.restores_a_target_group_that_overrides_the_load_balancer()?;
     strict.restores_the_load_balancer()?;
     strict.accepts_dbt()?;
+    strict.follows_a_hostname()?;
     strict.asks_for_a_name_that_is_not_stored()?;
     strict.asks_when_dbt_last_connected()?;
     strict.runs_each_function_on_its_schedule()?;
     strict.sends_programs_what_the_schema_describes()?;
-    GuardFunction::ALWAYS.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
+    GuardFunction::ALL.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
 }
 
 /// Two services of a company, both with an untrusted account accepted earlier; the guard is deployed for one.
@@ -37,6 +42,8 @@ struct Strict {
     aws: LocalAws,
     guarded: Company,
     other: Company,
+    /// A target group whose hostname is an address, which stands for itself.
+    followed: NamedGroup,
     /// The untrusted account's endpoints to the two services.
     untrusted: [String; 2],
     /// The URL of a queue that receives the alerts.
@@ -48,6 +55,8 @@ impl Strict {
     fn set_up() -> Result<Self> {
         let aws = LocalAws::start(2)?;
         let [guarded, other] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
+        let followed = NamedGroup::set_up(&guarded, &aws, "followed", TARGETS[0])?;
+        guarded.add_listener(&aws, "5433", &followed.arn)?;
         let untrusted = [accept_untrusted(&aws, &guarded)?, accept_untrusted(&aws, &other)?];
         stack::build(&aws)?;
         let parameters = [
@@ -55,11 +64,13 @@ impl Strict {
             ("UntrustedRequests", "reject"),
             ("CrossZone", "enforce"),
             ("MaxDbtEndpoints", "100"),
+            ("FollowHostnames", "replace"),
+            ("FollowTargetGroups", &followed.arn),
         ];
         let stack = GuardStack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
         let path = PathItem::new(&stack, &guarded.service)?;
-        Ok(Self { aws, guarded, other, untrusted, queue, path })
+        Ok(Self { aws, guarded, other, followed, untrusted, queue, path })
     }
 
     fn mailbox(&self) -> Mailbox<'_> {
@@ -111,6 +122,31 @@ impl Strict {
         Ok(())
     }
 
+    /// Without a stored path, target-follower reads what health-watcher reads.
+    fn follows_a_hostname(&self) -> Result<()> {
+        let tag = format!("Key=privatelink-guard:hostname,Value={WANTED}");
+        self.guarded
+            .change(&self.aws, &format!("elbv2 add-tags --resource-arns {} --tags {tag}", self.followed.arn))?;
+        self.mailbox().wait("[NOTICE]", &format!("registering {WANTED}:5432 in followed"))?;
+        self.mailbox().wait("[NOTICE]", &format!("deregistering {}:5432 from followed", TARGETS[0]))?;
+        let health = format!("elbv2 describe-target-health --target-group-arn {}", self.followed.arn);
+        eventually("the hostname's address to be the only target in use", || {
+            let answer = self.guarded.administer(&self.aws, &health)?;
+            let rows = list(&answer["TargetHealthDescriptions"]);
+            let in_use = rows.filter(|row| row["TargetHealth"]["State"] != "draining");
+            Ok((in_use.map(|row| &row["Target"]["Id"]).collect::<Vec<_>>() == [WANTED]).then_some(()))
+        })?;
+        eventually("target-follower to have read what health-watcher reads", || {
+            self.path.remove(&self.aws)?;
+            let read = |function| -> Result<BTreeSet<String>> {
+                let called = api_calls::called(&self.aws, function)?.into_iter();
+                Ok(called.filter(|action| action.contains(":Describe")).collect())
+            };
+            let (follower, health) = (read(GuardFunction::TargetFollower)?, read(GuardFunction::HealthWatcher)?);
+            Ok(follower.is_superset(&health).then_some(()))
+        })
+    }
+
     /// It may ask more than once, if drift-watcher stores the path again in the meantime.
     fn asks_for_a_name_that_is_not_stored(&self) -> Result<()> {
         eventually("EC2 to be asked for the service's name", || {
@@ -135,7 +171,7 @@ impl Strict {
             let runs = self.aws.invocations()?;
             let succeeded = runs.iter().filter(|run| run["trigger"] == "schedule" && run["ok"] == true);
             let functions: BTreeSet<_> = succeeded.filter_map(|run| run["function"].as_str()).collect();
-            Ok((functions.len() == GuardFunction::ALWAYS.len()).then_some(()))
+            Ok((functions.len() == GuardFunction::ALL.len()).then_some(()))
         })
     }
 
