@@ -133,6 +133,7 @@ pub fn scene(stage: &Profiles) -> Result<Scene> {
         cidr: CONSUMERS_CIDR,
         unhealthy: ("CRITICAL", "0 of 1 target healthy"),
         administrator: has_trail(&stage.accounts)?.then(|| provider.caller.clone()),
+        database: None,
     })
 }
 
@@ -276,7 +277,7 @@ pub const FIGURES: Chapter = Chapter {
     play: |run| {
         let stage = Profiles::of(run)?;
         let mut failed = Vec::new();
-        for function in GuardFunction::ALL {
+        for function in GuardFunction::ALWAYS {
             let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()))?;
             let figures = of_function(run, stage, function)?;
             let counted = counted(run, &name)?;
