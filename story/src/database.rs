@@ -67,6 +67,8 @@ pub struct NamedGroup {
     pub arn: String,
     /// The hostname in its tag.
     pub hostname: String,
+    /// Its targets at first.
+    pub first: Vec<String>,
 }
 
 impl NamedGroup {
@@ -75,8 +77,8 @@ impl NamedGroup {
         let arn = company.create_target_group(aws, name)?;
         let tag = format!("Key=privatelink-guard:hostname,Value={hostname}");
         company.change(aws, &format!("elbv2 add-tags --resource-arns {arn} --tags {tag}"))?;
-        let group = Self { arn, hostname: hostname.to_owned() };
-        group.change(company, aws, "register", &aws.resolve(hostname)?)?;
+        let group = Self { arn, hostname: hostname.to_owned(), first: aws.resolve(hostname)? };
+        group.change(company, aws, "register", &group.first)?;
         Ok(group)
     }
 

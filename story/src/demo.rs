@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::chapters::{Chapter, Scene, Story, connections, health, settings};
+use crate::chapters::{Chapter, Scene, Story, connections, database, health, settings};
 use crate::command;
 use crate::company::{self, Company, DBT_CIDR, TARGETS};
+use crate::database::{Database, NamedGroup};
 use crate::local_aws::{Caller, LocalAws, text};
 use crate::mail::{Mail, Mailbox};
 use crate::outcome::ChapterResult;
@@ -21,8 +22,11 @@ use crate::{COMPANY, DBT, UNTRUSTED};
 /// The seconds that a minute of the schedules lasts.
 pub const MINUTE: u32 = 3;
 
-/// The chapters before the guard may switch cross-zone load balancing itself.
-const CHAPTERS: [Chapter; 13] = [
+/// The port on which dbt reaches the database, once the company shares it.
+const DATABASE_PORT: &str = "5433";
+
+/// The chapters before the guard may change more than connections.
+const CHAPTERS: [Chapter; 11] = [
     connections::WAITING,
     connections::DBT_REQUESTS,
     connections::OTHER_CUSTOMER_REQUESTS,
@@ -34,9 +38,12 @@ const CHAPTERS: [Chapter; 13] = [
     health::TARGET_RECOVERS,
     settings::CROSS_ZONE,
     settings::REMOVED_RULE,
-    settings::DELETED_LISTENER,
-    NETWORK_ACL,
 ];
+
+/// The chapters after the guard may switch cross-zone load balancing itself, and follow the database's hostname. It
+/// deregisters the old address while others are played.
+const LATER_CHAPTERS: [Chapter; 5] =
+    [database::FAILS_OVER, settings::DELETED_LISTENER, NETWORK_ACL, ENFORCED_CROSS_ZONE, database::OLD_ADDRESS];
 
 const STATUS: Chapter = Chapter {
     title: "what does the guard know now?",
@@ -92,6 +99,9 @@ pub struct Demo {
     pub company: Company,
     /// The guard's stack.
     pub stack: GuardStack,
+    database: Database,
+    /// The target group with the database's address, to which no listener forwards at first.
+    orders: NamedGroup,
 }
 
 impl Demo {
@@ -101,27 +111,48 @@ impl Demo {
         let aws = LocalAws::start(MINUTE)?;
         terminal.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
         let company = Company::set_up(&aws, "postgres")?;
+        let database = Database::multi_az(&company, &aws, "orders")?;
+        let orders = NamedGroup::set_up(&company, &aws, "orders", &database.hostname)?;
         terminal.step("Building the guard", &["sam build".to_owned()]);
         stack::build(&aws)?;
         terminal.step("Deploying the guard", &["sam deploy".to_owned()]);
         let stack = GuardStack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
-        Ok(Self { aws, company, stack })
+        Ok(Self { aws, company, stack, database, orders })
     }
 
     /// Runs all chapters.
     pub fn run(&mut self, terminal: &Terminal) -> Result<Vec<ChapterResult>> {
         let stage = LocalStage { aws: &self.aws, company: &self.company };
-        let scene = scene(&self.company);
+        let database = Some((self.orders.arn.clone(), self.database.fail_over.clone()));
+        let scene = Scene { database, ..scene(&self.company) };
         let mut story = Story::new(&stage, &scene, terminal.clone());
         let mut played: Vec<ChapterResult> = CHAPTERS.into_iter().map(|chapter| story.play(chapter)).collect();
         terminal.step(
-            "The company lets the guard switch cross-zone load balancing back on",
-            &["make deploy SET=CrossZone=enforce".to_owned()],
+            "The company lets the guard switch cross-zone load balancing back on, and follow the hostname of a database",
+            &self.shares_the_database()?,
         );
-        let enforce = [("CrossZone", "enforce")];
-        self.stack = GuardStack::deploy(&self.aws, "privatelink-guard", &[&self.company.service], &enforce)?;
-        played.push(story.play(ENFORCED_CROSS_ZONE));
+        let parameters = self.later_parameters();
+        let parameters: Vec<_> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.stack = GuardStack::deploy(&self.aws, "privatelink-guard", &[&self.company.service], &parameters)?;
+        played.extend(LATER_CHAPTERS.into_iter().map(|chapter| story.play(chapter)));
         Ok(played)
+    }
+
+    /// Lets the load balancer forward another port to the database. Returns the command that deploys the guard for it.
+    fn shares_the_database(&self) -> Result<[String; 1]> {
+        self.company.allow_ingress(&self.aws, DATABASE_PORT, DBT_CIDR)?;
+        self.company.add_listener(&self.aws, DATABASE_PORT, &self.orders.arn)?;
+        let set: Vec<String> = self.later_parameters().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok([format!("make deploy SET=\"{}\"", set.join(" "))])
+    }
+
+    fn later_parameters(&self) -> [(&'static str, String); 4] {
+        [
+            ("CrossZone", "enforce".to_owned()),
+            ("ListenerPorts", format!("5432+{DATABASE_PORT}")),
+            ("FollowHostnames", "replace".to_owned()),
+            ("FollowTargetGroups", self.orders.arn.clone()),
+        ]
     }
 }
 
@@ -137,6 +168,7 @@ fn scene(company: &Company) -> Scene {
         cidr: DBT_CIDR,
         unhealthy: ("WARNING", "1 of 3 targets unhealthy"),
         administrator: Some("user/network-admin-postgres".to_owned()),
+        database: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod dbts_path;
 mod demo;
 mod environment;
 mod failures;
+mod follower;
 mod health;
 mod lateness;
 mod moto;

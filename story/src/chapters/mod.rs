@@ -4,6 +4,7 @@
 //! chapter knows only its [`StoryStage`] and its [`Scene`].
 
 pub mod connections;
+pub mod database;
 pub mod health;
 pub mod settings;
 
@@ -41,6 +42,8 @@ pub struct Scene {
     pub unhealthy: (&'static str, &'static str),
     /// The administrator's name in an alert; `None` if no trail records changes.
     pub administrator: Option<String>,
+    /// The target group that follows a database's hostname, and the command that fails the database over.
+    pub database: Option<(String, String)>,
 }
 
 /// The creator of an endpoint to the service.
