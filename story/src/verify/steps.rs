@@ -138,6 +138,7 @@ pub fn scene(stage: &Profiles) -> Result<Scene> {
         cidr: CONSUMERS_CIDR,
         unhealthy: ("CRITICAL", "0 of 1 target healthy"),
         administrator: has_trail(&stage.accounts)?.then(|| provider.caller.clone()),
+        database: None,
     })
 }
 
