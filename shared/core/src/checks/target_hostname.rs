@@ -470,16 +470,8 @@ mod tests {
     fn what_the_guard_cannot_follow_is_left_to_people() {
         let address = || BTreeSet::from([IpAddr::from([10, 0, 0, 2])]);
         let state = || FollowState {
-            name: "db.example.com".to_owned(),
-            answer: address(),
-            since: at(8, 0),
             followed: address(),
-            registered: BTreeSet::new(),
-            again: BTreeSet::new(),
-            changes: Vec::new(),
-            stopped: false,
-            plan: None,
-            refused: None,
+            ..FollowState::first_seen(None, "db.example.com", address(), at(8, 0))
         };
         let says = |state: FollowState, words: &str| {
             let finding = followed(vec![target(1, "unhealthy")], "replace", "false", Some(&state));

@@ -80,7 +80,7 @@ impl fmt::Display for PlannedTarget {
 
 impl FollowState {
     /// The state after the first look-up with this answer. What was followed before stays known.
-    pub(super) fn first_seen(before: Option<&Self>, name: &str, answer: BTreeSet<IpAddr>, since: Timestamp) -> Self {
+    pub(crate) fn first_seen(before: Option<&Self>, name: &str, answer: BTreeSet<IpAddr>, since: Timestamp) -> Self {
         let (name, nothing) = (name.to_owned(), BTreeSet::new);
         match before.cloned() {
             Some(before) => Self { name, answer, since, ..before },

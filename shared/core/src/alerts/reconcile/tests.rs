@@ -700,17 +700,9 @@ fn a_later_run_sends_the_outbox_of_a_crashed_run() {
 #[test]
 fn a_plan_of_a_followed_group_is_stored_with_one_notice() {
     let group = target_group("pg").arn;
-    let seen = |seconds: i64| FollowState {
-        name: "db.example.com".to_owned(),
-        answer: BTreeSet::new(),
-        since: at(9, 0) + SignedDuration::from_secs(seconds),
-        followed: BTreeSet::new(),
-        registered: BTreeSet::new(),
-        again: BTreeSet::new(),
-        changes: Vec::new(),
-        stopped: false,
-        plan: None,
-        refused: None,
+    let seen = |seconds: i64| {
+        let since = at(9, 0) + SignedDuration::from_secs(seconds);
+        FollowState::first_seen(None, "db.example.com", BTreeSet::new(), since)
     };
     let followed = |hour: i8, before: Option<FollowState>, state: FollowState, notice: Option<Finding>| {
         vec![Followed { group: group.clone(), before, state, at: at(hour, 0), notice }]
