@@ -23,8 +23,8 @@ BUILDS := build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher build-
 # the same sources give the same bytes in every folder.
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
-# With the tools' own Python first: cargo-lambda finds zig in it. Without the wrapper of .cargo/config.toml.
-CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTC_WRAPPER= RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
+# With the tools' own Python first: cargo-lambda finds zig in it.
+CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 # cargo sets these for what it starts, such as `sam build`. ring's build script watches them, and would be compiled anew.
@@ -143,7 +143,7 @@ coverage: $(TEST_TOOLS) ## Which lines of guard-core and guard-aws the Rust test
 	@$(CARGO_TEST_TOOLS) cargo llvm-cov report --summary-only $(COVERED)
 
 bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; OPTIONS="--quick" for a short run
-	@echo "==> Compiling for AWS (ten to twenty minutes and 9 GB of memory)"
+	@echo "==> Compiling for AWS (about eleven minutes and 6 GB of memory)"
 	@$(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(subst aarch64,arm64,$(shell uname -m))) \
 		$(addprefix --package ,$(FUNCTIONS))
 	@.tools/aws/bin/python benches/run.py $(OPTIONS)
@@ -169,7 +169,7 @@ TARGET_arm64 := aarch64-unknown-linux-gnu
 TARGET_x86_64 := x86_64-unknown-linux-gnu
 
 functions: $(AWS_TOOLS) $(SAM_TOOLS) ## Build the functions for AWS, into target/functions, ready to deploy
-	@echo "==> Compiling for AWS, $(TARGET_ARCHITECTURE) (ten to twenty minutes and 9 GB of memory)"
+	@echo "==> Compiling for AWS, $(TARGET_ARCHITECTURE) (about eleven minutes and 6 GB of memory)"
 	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
 	@$(LAMBDA_BUILD) $(addprefix --package ,$(FUNCTIONS))
 	@.tools/aws/bin/python infra/artifacts.py write $(or $(OUT),target/functions) $(TARGET_ARCHITECTURE) target/lambda

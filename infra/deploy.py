@@ -40,7 +40,7 @@ QUESTIONS = {"EndpointServiceIds": "", "DbtPrincipals": "", "AlertEmail": "", "D
 HINTS = {"DbtPrincipals": "dbt's pages name account 346425330055 for its multi-tenant platform on AWS. Ask dbt Support "
                           "whether it is yours: the guard lets in whoever you name here."}
 # EC2's SDK takes this much to compile.
-BUILD_GB = 9
+BUILD_GB = 7
 # Seconds between two looks at what CloudFormation does.
 PAUSE = 1
 

@@ -209,7 +209,7 @@ def test_without_the_compiler_or_memory_it_names_the_way_without(monkeypatch):
         deploy.check_build()
     monkeypatch.setattr(deploy.shutil, "which", lambda name: name)
     monkeypatch.setattr(deploy, "free_memory_gb", lambda: 3.21)
-    with pytest.raises(deploy.Problem, match=r"(?s)needs 9 GB of memory, and 3.2 GB are free.*make deploy PREBUILT="):
+    with pytest.raises(deploy.Problem, match=r"(?s)needs 7 GB of memory, and 3.2 GB are free.*make deploy PREBUILT="):
         deploy.check_build()
     monkeypatch.setattr(deploy, "free_memory_gb", lambda: None)
     deploy.check_build()
