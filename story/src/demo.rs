@@ -26,7 +26,7 @@ pub const MINUTE: u32 = 3;
 const DATABASE_PORT: &str = "5433";
 
 /// The chapters before the guard may change more than connections.
-const CHAPTERS: [Chapter; 11] = [
+const CHAPTERS: [Chapter; 13] = [
     connections::WAITING,
     connections::DBT_REQUESTS,
     connections::OTHER_CUSTOMER_REQUESTS,
@@ -38,12 +38,13 @@ const CHAPTERS: [Chapter; 11] = [
     health::TARGET_RECOVERS,
     settings::CROSS_ZONE,
     settings::REMOVED_RULE,
+    settings::DELETED_LISTENER,
+    NETWORK_ACL,
 ];
 
-/// The chapters after the guard may switch cross-zone load balancing itself, and follow the database's hostname. It
-/// deregisters the old address while others are played.
-const LATER_CHAPTERS: [Chapter; 5] =
-    [database::FAILS_OVER, settings::DELETED_LISTENER, NETWORK_ACL, ENFORCED_CROSS_ZONE, database::OLD_ADDRESS];
+/// The chapters after the guard may switch cross-zone load balancing itself, and follow the database's hostname. Before it
+/// deregisters the old address, another one is played.
+const LATER_CHAPTERS: [Chapter; 3] = [database::FAILS_OVER, ENFORCED_CROSS_ZONE, database::OLD_ADDRESS];
 
 const STATUS: Chapter = Chapter {
     title: "what does the guard know now?",
