@@ -83,7 +83,7 @@ inbox: ## Write a page with example alerts as email, Slack, Teams and phones sho
 
 # The demo's recording is replaced only if the demo prints other words, a photograph only if its page is another.
 pictures: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) local-build ## Make the documents' pictures, docs/images, from what the code prints now
-	@echo "==> Playing the demo, for its picture (two minutes)"
+	@echo "==> Playing the demo, for its picture (three minutes)"
 	@cargo run --quiet --package story --bin demo -- --record docs/images/demo.txt >target/demo.log || \
 		{ cat target/demo.log; exit 1; }
 	@.tools/aws/bin/python tests/pages/pictures.py
