@@ -19,11 +19,15 @@ pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
     in_short: "The targets are the addresses of the name in the target group's tag.",
     severities: &[
-        (Severity::Critical, "none of the registered addresses belongs to the name"),
-        (Severity::Warning, "some do, but addresses are missing or left over"),
+        (
+            Severity::Critical,
+            "none of the registered addresses belongs to the name, or it changed too often to be followed",
+        ),
+        (Severity::Warning, "some do, but addresses are missing or left over, or the group cannot be followed"),
     ],
     fails_when: "a target group of IP addresses has the tag `privatelink-guard:hostname`, and its targets differ from \
-                 that name's addresses, for example after an RDS failover",
+                 that name's addresses, for example after an RDS failover; or a group in `FollowTargetGroups` has no such \
+                 tag, or other targets than addresses",
     failing_word: "outdated",
     impact: "dbt's connections go to an address that your service no longer has, or fail.",
     can_flap: true,
@@ -498,7 +502,9 @@ mod tests {
         let variables = [("FOLLOW_HOSTNAMES", "replace"), ("FOLLOW_TARGET_GROUPS", group.arn.as_str())];
         let topology = topology(endpoint_service(), [load_balancer("pg", vec![group.clone()])]);
         let status = with_policy(&topology, &settings(&variables).policy, |context| only_status(evaluate(context)));
-        assert_eq!(failure(status).unwrap().summary, "pg is to be followed, but it has no hostname");
+        let finding = failure(status).unwrap();
+        let expected = (Severity::Warning, "pg is to be followed, but it has no hostname");
+        assert_eq!((finding.severity, finding.summary.as_str()), expected);
     }
 
     #[test]
